@@ -1,0 +1,34 @@
+# Everything runs in a venv inside the checkout. TORCH picks the torch build, e.g. TORCH=torch==2.13.0
+PYTHON ?= python3
+TORCH ?= torch
+VENV := .venv
+BIN := $(VENV)/bin
+VIDEO ?=
+
+.PHONY: demo test check conformance clean
+
+$(VENV)/.user: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet "$(TORCH)" -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.user pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+demo: $(VENV)/.user         ## extract features of a small real video with real weights
+	$(BIN)/python examples/demo.py $(VIDEO)
+
+test: $(VENV)/.dev          ## style, types, tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+check: test
+
+conformance: $(VENV)/.dev   ## every released configuration against the reference's numbers (slow)
+	$(BIN)/python benchmarks/conformance.py
+
+clean:
+	rm -rf $(VENV) demo

@@ -1,0 +1,170 @@
+"""What flows between the stages. Standard library and numpy only.
+
+Axes: B batch, C channels, T time, H height, W width; N windows of a video, D feature width.
+Names that end in `_s` are seconds since the container's start time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Image = NDArray[np.uint8]
+"""One RGB picture [H, W, 3], rotation applied."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the container says about its video stream. Hints, except width, height and rotation.
+
+    `width` and `height` are those of the frames as delivered, after rotation. `frames` and
+    `duration_s` are the header's promises: what is decoded decides. `fps` is the average rate.
+    """
+
+    path: str
+    width: int
+    height: int
+    fps: Fraction
+    frames: int | None
+    duration_s: float | None
+    start_s: float
+    codec: str
+    container: str
+    pixel_format: str
+    rotation: int
+    backend: str
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+class Frame(Protocol):
+    """One decoded frame. `rgb()` converts when called: frames nobody wants cost no conversion."""
+
+    index: int
+    """Position in decoder (display) order, from 0."""
+    time_s: float
+    """When the frame appears: PTS minus the container's start time."""
+    duration_s: float
+    """How long it is shown."""
+
+    def rgb(self) -> Image: ...
+
+
+@dataclass
+class DecodeEvents:
+    """What went wrong while decoding; every count that is not zero becomes a warning of the row."""
+
+    corrupt_packets: int = 0
+    corrupt_frames: int = 0
+    bad_timestamps: int = 0
+    messages: list[str] = field(default_factory=list[str])
+
+    @property
+    def damaged(self) -> bool:
+        return bool(self.corrupt_packets or self.corrupt_frames)
+
+
+class VideoReader(Protocol):
+    """One open video. Sequential: `frames()` starts from the first frame each time it is called."""
+
+    info: VideoInfo
+    events: DecodeEvents
+
+    def frames(self) -> Iterator[Frame]: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> VideoReader: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """How pixels become the tensor that a set of weights was trained on.
+
+    frames: W, frames of a clip (of the fast pathway). interval: K, every K-th frame.
+    short_side: length of the short side after resizing. crop: side of the square crop.
+    mean, std: per channel, for pixels in [0, 1]. alpha: the slow pathway sees frames / alpha.
+    """
+
+    frames: int
+    interval: int
+    short_side: int
+    crop: int
+    mean: tuple[float, ...] = (0.45, 0.45, 0.45)
+    std: tuple[float, ...] = (0.225, 0.225, 0.225)
+    alpha: int | None = None
+    channels: int = 3
+    sampling: Literal["dense", "uniform"] = "dense"
+
+
+class VideoModel(Protocol):
+    """What every network offers. `clip` tensors are float32 [B, C, T, H, W], normalised.
+
+    taps, in order of computation: stage names ("stem", "res2", ... or "block0", ...), "grid",
+    "dense_logits", "pool". `features` returns for a stage tap its map [B, C, T', H', W'], for
+    "grid" the map [B, D, T', H', W'] of what "pool" [B, D] is made of, for "dense_logits" the
+    classifier's output at every position [B, t, h, w, classes] ([B, classes] where the head has
+    one position by construction), before softmax or sigmoid.
+    """
+
+    clip: ClipSpec
+    taps: tuple[str, ...]
+    width: int
+    num_classes: int
+    activation: Literal["softmax", "sigmoid", "none"]
+
+    def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]: ...
+    def predict(self, clip: Tensor) -> Tensor: ...
+    def __call__(self, clip: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """One row: the frames that one clip is made of.
+
+    `frames` are indices of the video's own frames in decoder order, -1 for a black frame;
+    `real` counts those that are not padding and `padded` those that are.
+    `first` and `last` are the first and last real ones.
+    """
+
+    index: int
+    frames: tuple[int, ...]
+    real: int
+
+    @property
+    def padded(self) -> int:
+        return len(self.frames) - self.real
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of one video. `values` [N, D] (or [N, T', D], [N, T', H', W', D]); times in seconds.
+
+    start_s, end_s, center_s: [N] float64, PTS minus the container's start time.
+    provenance: everything needed to make the rows again.
+    """
+
+    values: NDArray[np.floating[Any]]
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    center_s: NDArray[np.float64]
+    provenance: Mapping[str, Any]
+    taps: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict[str, Any])
+    logits: NDArray[np.floating[Any]] | None = None
+
+    def rows_between(self, t0: float, t1: float) -> NDArray[np.intp]:
+        """Rows whose centre lies in [t0, t1) seconds."""
+        return np.flatnonzero((self.center_s >= t0) & (self.center_s < t1))
+
+    def at(self, t: float) -> int:
+        """The row whose centre is nearest to t seconds; the earlier one on a tie."""
+        if not len(self.center_s):
+            raise IndexError("at(): these features have no rows")
+        return int(np.argmin(np.abs(self.center_s - t)))

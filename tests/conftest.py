@@ -1,0 +1,33 @@
+"""Shared fixtures. The reference data lie beside the checkout and may be absent."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def shared_folder() -> Path | None:
+    """The folder of reference data: $TUBELET_SHARED, or `shared` beside the checkout."""
+    named = os.environ.get("TUBELET_SHARED")
+    path = Path(named) if named else Path(__file__).parents[2] / "shared"
+    return path if (path / "conformance").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    path = shared_folder()
+    if path is None:
+        pytest.skip("needs the reference data (a folder `shared` beside the checkout)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden(shared):
+    """The readers of the conformance data."""
+    folder = str(shared / "conformance")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    import golden
+
+    return golden
