@@ -14,9 +14,10 @@ _PUBLIC = {
     "TubeletError": "tubelet.errors",
     "create_model": "tubelet.models.registry",
     "list_models": "tubelet.models.registry",
+    "open_video": "tubelet.decode.base",
 }
 
-__all__ = ["TubeletError", "__version__", "create_model", "list_models"]
+__all__ = ["TubeletError", "__version__", "create_model", "list_models", "open_video"]
 
 
 def __getattr__(name: str) -> Any:

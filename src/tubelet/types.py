@@ -48,23 +48,40 @@ class VideoInfo:
 class Frame(Protocol):
     """One decoded frame. `rgb()` converts when called: frames nobody wants cost no conversion."""
 
-    index: int
-    """Position in decoder (display) order, from 0."""
-    time_s: float
-    """When the frame appears: PTS minus the container's start time."""
-    duration_s: float
-    """How long it is shown."""
+    @property
+    def index(self) -> int:
+        """Position in decoder (display) order, from 0."""
+        ...
+
+    @property
+    def time_s(self) -> float:
+        """When the frame appears: PTS minus the container's start time."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """How long it is shown."""
+        ...
 
     def rgb(self) -> Image: ...
 
 
 @dataclass
 class DecodeEvents:
-    """What went wrong while decoding; every count that is not zero becomes a warning of the row."""
+    """What went wrong while decoding; every count that is not zero becomes a warning of the row.
+
+    corrupt_packets: packets marked as damaged by the container or refused by the decoder.
+    corrupt_frames: frames that the decoder marked as damaged; delivered all the same.
+    bad_timestamps: frames timed by the average rate for want of a usable PTS.
+    missing_frames: frames that should exist and do not (packets without error and without
+    frame, gaps in the numbers of a folder). size_changes: pictures scaled to the first size.
+    """
 
     corrupt_packets: int = 0
     corrupt_frames: int = 0
     bad_timestamps: int = 0
+    missing_frames: int = 0
+    size_changes: int = 0
     messages: list[str] = field(default_factory=list[str])
 
     @property
@@ -75,9 +92,10 @@ class DecodeEvents:
 class VideoReader(Protocol):
     """One open video. Sequential: `frames()` starts from the first frame each time it is called."""
 
-    info: VideoInfo
-    events: DecodeEvents
-
+    @property
+    def info(self) -> VideoInfo: ...
+    @property
+    def events(self) -> DecodeEvents: ...
     def frames(self) -> Iterator[Frame]: ...
     def close(self) -> None: ...
     def __enter__(self) -> VideoReader: ...

@@ -1,0 +1,81 @@
+"""Which reader opens a path, and what every reader promises.
+
+The protocol is `types.VideoReader`. Beyond its signatures, every backend keeps these promises,
+and tests/decode holds each backend to all of them:
+
+- Frames come in display order, each of the video's own frames exactly once. Nothing repeats,
+  replaces or skips a frame without a count in `events`.
+- `time_s` strictly increases; it is the frame's PTS minus the container's start time.
+  `time_s + duration_s` of a frame is the `time_s` of the next one.
+- `rgb()` is a fresh, writable, contiguous uint8 array [info.height, info.width, 3].
+- `frames()` starts over each time it is called; `events` belongs to the latest pass.
+- A reader that cannot keep these promises for a file refuses it and names a way out.
+"""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, get_args
+
+from tubelet.errors import UnknownName, UsageError, VideoError, did_you_mean
+from tubelet.types import VideoReader
+
+Color = Literal["auto", "legacy601"]
+"""auto: matrix and range of the file's tags, FFmpeg's default where it has none.
+legacy601: the 601 limited-range matrix whatever the tags say, as older tools decoded."""
+
+BACKENDS = ("pyav", "synthetic")
+SYNTHETIC = "synthetic:"
+
+
+def open_video(
+    path: str | os.PathLike[str],
+    backend: str = "auto",
+    *,
+    color: Color = "auto",
+    threads: int = 1,
+    fps: Fraction | float | str | None = None,
+) -> VideoReader:
+    """Open a video file, a folder of numbered frames or a `synthetic:` description.
+
+    backend: "auto" takes "frames" for a folder, "synthetic" for `synthetic:...`, else "pyav".
+    threads: decoder threads. fps: frame rate of a folder of frames (required there, refused
+    elsewhere). Close the reader, or use it in a `with` block.
+
+    Raises VideoError (NotAVideo, EmptyVideo, UnsupportedVideo) for the file, UsageError for
+    the arguments.
+    """
+    name = os.fspath(path)
+    kind = _choose(name, backend)
+    if color not in get_args(Color):
+        raise UnknownName(f"color {color!r} is not one of {', '.join(get_args(Color))}")
+    if threads < 1:
+        raise UsageError(f"threads must be 1 or more, not {threads}")
+    if fps is not None and kind != "frames":
+        raise UsageError(f"fps is for folders of frames; {name!r} has its own timestamps")
+    if kind == "synthetic":
+        from tubelet.decode.synthetic import SyntheticReader
+
+        return SyntheticReader(name)
+    if not Path(name).exists():
+        raise VideoError(f"{name}: no such file")
+    if Path(name).is_dir():
+        raise UsageError(f"{name} is a folder: backend {kind!r} reads one video file")
+    from tubelet.decode.pyav import PyAVReader
+
+    return PyAVReader(name, color=color, threads=threads)
+
+
+def _choose(name: str, backend: str) -> str:
+    if backend == "auto":
+        if name.startswith(SYNTHETIC):
+            return "synthetic"
+        return "frames" if Path(name).is_dir() else "pyav"
+    if backend not in BACKENDS:
+        raise UnknownName(
+            f"backend {backend!r} is not one of auto, {', '.join(BACKENDS)}"
+            + did_you_mean(backend, BACKENDS)
+        )
+    return backend

@@ -1,0 +1,256 @@
+"""The default reader: FFmpeg through PyAV, sequential, packet by packet.
+
+    demux ─▶ packet ─▶ decoder ─▶ frame ─▶ clock ─▶ Frame ─(rgb() called)─▶ picture
+               │          │         │        │
+               └ corrupt_packets    │        └ bad_timestamps
+                          └ missing_frames   (counts in `events`)
+                                    └ corrupt_frames, size_changes
+
+A packet that the decoder refuses is counted and the next one is tried, so that the readable part
+of a damaged video is used. A frame that the decoder marks as damaged is kept, because dropping it
+would move the index of every later frame, and counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av.error
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from tubelet.decode.base import Color
+from tubelet.decode.clock import Clock
+from tubelet.decode.container import (
+    MAX_PIXELS,
+    check_size,
+    frame_rate,
+    open_container,
+    reason,
+    start_time,
+    video_stream,
+)
+from tubelet.decode.picture import ToRGB, orientation
+from tubelet.errors import EmptyVideo
+from tubelet.types import DecodeEvents, Image, VideoInfo
+
+
+@dataclass(frozen=True, slots=True)
+class PyAVFrame:
+    """One decoded frame. It keeps its decoder picture alive: keep what `rgb()` gives instead."""
+
+    index: int
+    time_s: float
+    duration_s: float
+    _picture: VideoFrame
+    _to_rgb: ToRGB
+
+    def rgb(self) -> Image:
+        return self._to_rgb(self._picture)
+
+
+class PyAVReader:
+    """types.VideoReader on PyAV. The first frame is decoded when the reader is made: only then
+    are size and rotation known."""
+
+    def __init__(self, path: str, *, color: Color = "auto", threads: int = 1) -> None:
+        self._path = path
+        self._threads = threads
+        self._pass = _Pass(path, threads)
+        try:
+            self.info = _describe(self._pass, path)
+            first = self._pass.first
+            self._to_rgb = ToRGB(
+                legacy601=color == "legacy601",
+                upright=orientation(first),
+                size=(first.width, first.height),
+            )
+        except BaseException:
+            self._pass.close()
+            raise
+
+    @property
+    def events(self) -> DecodeEvents:
+        return self._pass.events
+
+    def frames(self) -> Iterator[PyAVFrame]:
+        if self._pass.used:
+            self._pass.close()
+            self._pass = _Pass(self._path, self._threads)
+        self._pass.used = True
+        return self._timed(self._pass)
+
+    def _timed(self, run: _Pass) -> Iterator[PyAVFrame]:
+        """One frame of look-ahead: a frame lasts until the next one appears."""
+        clock = Clock(start=run.start, rate=run.rate, events=run.events)
+        before: tuple[Fraction, VideoFrame] | None = None
+        index = 0
+        for picture in run.pictures():
+            time = clock.time(_seconds(picture))
+            if before is not None:
+                shown, last = before
+                yield PyAVFrame(index, float(shown), float(time - shown), last, self._to_rgb)
+                index += 1
+            before = (time, picture)
+            del picture
+        if before is not None:
+            shown, last = before
+            lasts = last.duration * last.time_base if last.duration and last.time_base else None
+            lasts = lasts if lasts and lasts > 0 else 1 / run.rate
+            yield PyAVFrame(index, float(shown), float(lasts), last, self._to_rgb)
+
+    def close(self) -> None:
+        self._pass.close()
+
+    def __enter__(self) -> PyAVReader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _seconds(picture: VideoFrame) -> Fraction | None:
+    if picture.pts is None or not picture.time_base:
+        return None
+    return picture.pts * picture.time_base
+
+
+class _Pass:
+    """One run through the file, from opening it to the end; the first frame is ready."""
+
+    def __init__(self, path: str, threads: int) -> None:
+        self.path = path
+        self.used = False
+        self.events = DecodeEvents()
+        self.container: InputContainer = open_container(path)
+        try:
+            self.stream: VideoStream = video_stream(self.container, path)
+            context = self.stream.codec_context
+            context.thread_type = "NONE" if threads == 1 else "AUTO"
+            context.thread_count = threads
+            context.options = {"max_pixels": str(MAX_PIXELS)}
+            self.start = start_time(self.container)
+            self.rate, self.rate_note = frame_rate(self.stream)
+            self._decoded = self._decode()
+            first = next(self._decoded, None)
+            if first is None:
+                raise EmptyVideo(self._nothing())
+            self.first = first
+        except BaseException:
+            self.container.close()
+            raise
+
+    def pictures(self) -> Iterator[VideoFrame]:
+        first = self.first
+        del self.first
+        size = (first.width, first.height)
+        yield first
+        del first
+        for picture in self._decoded:
+            if (picture.width, picture.height) != size:
+                check_size(picture.width, picture.height, self.path)
+                self.events.size_changes += 1
+                self._say(
+                    f"the size changes from {size[0]}x{size[1]} to "
+                    f"{picture.width}x{picture.height}; pictures are scaled to the first size"
+                )
+                size = (picture.width, picture.height)
+            yield picture
+            del picture
+
+    def _decode(self) -> Generator[VideoFrame]:
+        """Decode packet by packet; errors are counted, never raised."""
+        events = self.events
+        expected = given = 0
+        for packet in self._packets():
+            broken = packet is not None and packet.is_corrupt
+            discarded = packet is not None and packet.is_discard
+            pictures: list[VideoFrame] = []
+            try:
+                pictures = self.stream.decode(packet)
+            except av.error.FFmpegError as error:
+                broken = True
+                self._say(f"a packet cannot be decoded: {reason(error)}")
+            events.corrupt_packets += broken
+            expected += not (packet is None or broken or discarded)
+            del packet
+            while pictures:
+                given += 1
+                events.corrupt_frames += pictures[0].is_corrupt
+                yield pictures.pop(0)
+        if given < expected:
+            events.missing_frames += expected - given
+            self._say(f"{expected - given} of {expected} intact packets gave no frame")
+
+    def _packets(self) -> Iterator[Packet[VideoStream] | None]:
+        """Packets of the stream, then None to flush the decoder. Like FFmpeg's command line,
+        reading ends at the container's first error. An empty packet stands for a frame that the
+        recorder left out; given to the decoder it would end the video."""
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size:
+                    yield packet
+        except av.error.FFmpegError as error:
+            self.events.corrupt_packets += 1
+            self._say(f"reading ends early: {reason(error)}")
+        yield None
+
+    def _say(self, message: str) -> None:
+        if message not in self.events.messages:
+            self.events.messages.append(message)
+
+    def _nothing(self) -> str:
+        refused = self.events.corrupt_packets
+        why = f": {refused} packets refused ({self.events.messages[0]})" if refused else ""
+        return f"{self.path}: its video stream has no frame that can be decoded{why}"
+
+    def close(self) -> None:
+        self._decoded.close()
+        self.container.close()
+
+
+def _describe(run: _Pass, path: str) -> VideoInfo:
+    stream, container, first = run.stream, run.container, run.first
+    check_size(first.width, first.height, path)
+    upright = orientation(first)
+    width, height = upright.size(first.width, first.height)
+    duration = container.duration
+    return VideoInfo(
+        path=path,
+        width=width,
+        height=height,
+        fps=run.rate,
+        frames=stream.frames or None,
+        duration_s=duration / 1_000_000 if duration and duration > 0 else None,
+        start_s=float(run.start),
+        codec=stream.codec_context.name,
+        container=container.format.name,
+        pixel_format=first.format.name,
+        rotation=upright.angle if upright.exact else 0,
+        backend="pyav",
+        size_bytes=os.stat(path).st_size,
+        notes=tuple(_notes(run)),
+    )
+
+
+def _notes(run: _Pass) -> Iterator[str]:
+    stream, first, upright = run.stream, run.first, orientation(run.first)
+    if run.rate_note:
+        yield run.rate_note
+    count = len(run.container.streams.video)
+    if count > 1:
+        yield f"stream {stream.index} taken of {count} video streams"
+    if not upright.exact:
+        yield f"rotation by {upright.angle} degrees is not applied: no multiple of 90"
+    elif upright.mirrored:
+        yield "mirrored, as the display matrix asks"
+    aspect = stream.codec_context.sample_aspect_ratio
+    if aspect and aspect != 1:
+        yield f"pixel aspect {aspect.numerator}:{aspect.denominator} is ignored"
+    if first.interlaced_frame:
+        yield "interlaced: fields are left woven together"
