@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from fractions import Fraction
+from typing import Protocol
 
 from tubelet.types import DecodeEvents
 
@@ -43,3 +45,37 @@ class Clock:
             self._events.bad_timestamps += 1
             self._last = instead
         return self._last
+
+
+class Stamped(Protocol):
+    """A packet or a frame of a decoder."""
+
+    @property
+    def pts(self) -> int | None: ...
+    @property
+    def dts(self) -> int | None: ...
+
+
+class DisplayOrder:
+    """Timestamps of a container that stores PTS: the frame's own."""
+
+    def sent(self, packet: Stamped) -> None:
+        """The decoder took a packet."""
+
+    def shown(self, frame: Stamped) -> int | None:
+        """The decoder gave a frame: its timestamp, in units of the stream's time base."""
+        return frame.pts
+
+
+class DecodeOrder:
+    """Timestamps of a container that stores no PTS, only the order of decoding: the k-th frame
+    shown gets the k-th place, whatever order the packets were in."""
+
+    def __init__(self) -> None:
+        self._places: deque[int | None] = deque()
+
+    def sent(self, packet: Stamped) -> None:
+        self._places.append(packet.dts)
+
+    def shown(self, frame: Stamped) -> int | None:
+        return self._places.popleft() if self._places else None

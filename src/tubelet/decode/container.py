@@ -107,6 +107,11 @@ def start_time(container: InputContainer) -> Fraction:
     return min(near, default=rounded)
 
 
+def has_no_pts(container: InputContainer) -> bool:
+    """AVI stores one place in the file per frame, in decode order, and nothing else."""
+    return container.format.name == "avi"
+
+
 def frame_rate(stream: VideoStream) -> tuple[Fraction, str | None]:
     """The average rate, and a note where the file has none that makes sense."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):

@@ -25,11 +25,12 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from tubelet.decode.base import Color
-from tubelet.decode.clock import Clock
+from tubelet.decode.clock import Clock, DecodeOrder, DisplayOrder
 from tubelet.decode.container import (
     MAX_PIXELS,
     check_size,
     frame_rate,
+    has_no_pts,
     open_container,
     reason,
     start_time,
@@ -90,8 +91,8 @@ class PyAVReader:
         clock = Clock(start=run.start, rate=run.rate, events=run.events)
         before: tuple[Fraction, VideoFrame] | None = None
         index = 0
-        for picture in run.pictures():
-            time = clock.time(_seconds(picture))
+        for picture, pts in run.pictures():
+            time = clock.time(pts)
             if before is not None:
                 shown, last = before
                 yield PyAVFrame(index, float(shown), float(time - shown), last, self._to_rgb)
@@ -100,8 +101,7 @@ class PyAVReader:
             del picture
         if before is not None:
             shown, last = before
-            lasts = last.duration * last.time_base if last.duration and last.time_base else None
-            lasts = lasts if lasts and lasts > 0 else 1 / run.rate
+            lasts = last.duration * run.time_base if last.duration > 0 else 1 / run.rate
             yield PyAVFrame(index, float(shown), float(lasts), last, self._to_rgb)
 
     def close(self) -> None:
@@ -112,12 +112,6 @@ class PyAVReader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _seconds(picture: VideoFrame) -> Fraction | None:
-    if picture.pts is None or not picture.time_base:
-        return None
-    return picture.pts * picture.time_base
 
 
 class _Pass:
@@ -135,23 +129,26 @@ class _Pass:
             context.thread_count = threads
             context.options = {"max_pixels": str(MAX_PIXELS)}
             self.start = start_time(self.container)
+            self.time_base = self.stream.time_base or Fraction(1, 1000)
             self.rate, self.rate_note = frame_rate(self.stream)
+            self.times = DecodeOrder() if has_no_pts(self.container) else DisplayOrder()
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
                 raise EmptyVideo(self._nothing())
-            self.first = first
+            self.first = first[0]
+            self._waiting = [first]
         except BaseException:
             self.container.close()
             raise
 
-    def pictures(self) -> Iterator[VideoFrame]:
-        first = self.first
+    def pictures(self) -> Iterator[tuple[VideoFrame, Fraction | None]]:
+        """Every frame with its PTS in seconds; checks the size of each."""
+        size = (self.first.width, self.first.height)
         del self.first
-        size = (first.width, first.height)
-        yield first
-        del first
-        for picture in self._decoded:
+        while self._waiting:
+            yield self._waiting.pop()
+        for picture, pts in self._decoded:
             if (picture.width, picture.height) != size:
                 check_size(picture.width, picture.height, self.path)
                 self.events.size_changes += 1
@@ -160,10 +157,10 @@ class _Pass:
                     f"{picture.width}x{picture.height}; pictures are scaled to the first size"
                 )
                 size = (picture.width, picture.height)
-            yield picture
+            yield picture, pts
             del picture
 
-    def _decode(self) -> Generator[VideoFrame]:
+    def _decode(self) -> Generator[tuple[VideoFrame, Fraction | None]]:
         """Decode packet by packet; errors are counted, never raised."""
         events = self.events
         expected = given = 0
@@ -178,11 +175,14 @@ class _Pass:
                 self._say(f"a packet cannot be decoded: {reason(error)}")
             events.corrupt_packets += broken
             expected += not (packet is None or broken or discarded)
+            if packet is not None and (pictures or not broken):
+                self.times.sent(packet)
             del packet
             while pictures:
                 given += 1
                 events.corrupt_frames += pictures[0].is_corrupt
-                yield pictures.pop(0)
+                pts = self.times.shown(pictures[0])
+                yield pictures.pop(0), None if pts is None else pts * self.time_base
         if given < expected:
             events.missing_frames += expected - given
             self._say(f"{expected - given} of {expected} intact packets gave no frame")
@@ -242,6 +242,8 @@ def _notes(run: _Pass) -> Iterator[str]:
     stream, first, upright = run.stream, run.first, orientation(run.first)
     if run.rate_note:
         yield run.rate_note
+    if has_no_pts(run.container):
+        yield "AVI has no PTS: frames are timed by their place in the file"
     count = len(run.container.streams.video)
     if count > 1:
         yield f"stream {stream.index} taken of {count} video streams"
