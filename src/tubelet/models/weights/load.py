@@ -1,0 +1,95 @@
+"""From a checkpoint file to a network: find the layout, rename, load strictly.
+
+file --checkpoint.load_checkpoint--> flat dict --Layout--> our names --strict--> network
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tubelet.errors import KeyMismatch, WeightsError
+from tubelet.models.weights import inception
+from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
+from tubelet.models.weights.layout import Converted, Layout
+
+OURS = Layout(
+    "tubelet",
+    lambda keys: "classifier.weight" in keys,
+    lambda tensors, _: Converted(dict(tensors)),
+)
+
+LAYOUTS: tuple[Layout, ...] = (*inception.LAYOUTS, OURS)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded: layout, sha256 of the file, source keys left out on purpose."""
+
+    layout: str
+    sha256: str
+    dropped: list[str]
+
+
+def find_layout(checkpoint: Checkpoint) -> Layout:
+    """The layout that recognises the key names. Raises WeightsError naming some keys."""
+    for layout in LAYOUTS:
+        if layout.recognises(checkpoint.tensors):
+            return layout
+    names = ", ".join(list(checkpoint.tensors)[:4])
+    raise WeightsError(
+        f"{checkpoint.path}: key names of no known layout ({names}, ...); known layouts: "
+        + ", ".join(layout.name for layout in LAYOUTS)
+    )
+
+
+def convert(checkpoint: Checkpoint, model: nn.Module) -> tuple[Layout, Converted]:
+    """The checkpoint under our names, for this network; not loaded yet."""
+    layout = find_layout(checkpoint)
+    return layout, layout.convert(checkpoint.tensors, model)
+
+
+def load_into(model: nn.Module, path: str | Path) -> LoadReport:
+    """Load a file of any layout; every key must fit. Raises WeightsError, KeyMismatch."""
+    checkpoint = load_checkpoint(path)
+    layout, converted = convert(checkpoint, model)
+    load_strictly(model, converted.tensors, where=f"{path} ({layout.name})")
+    return LoadReport(layout.name, checkpoint.sha256, converted.dropped)
+
+
+def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy tensors into the network; nothing missing, unexpected or of another shape.
+
+    `num_batches_tracked` may be absent: only training counts batches. Raises KeyMismatch.
+    """
+    wanted = model.state_dict()
+    missing = [
+        key for key in wanted if key not in tensors and not key.endswith("num_batches_tracked")
+    ]
+    unexpected = [key for key in tensors if key not in wanted]
+    misshapen = [
+        f"{key} {list(tensors[key].shape)} for {list(value.shape)}"
+        for key, value in wanted.items()
+        if key in tensors and tensors[key].shape != value.shape
+    ]
+    problems = [
+        f"{len(keys)} {what}: {', '.join(keys[:6])}{', ...' if len(keys) > 6 else ''}"
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("misshapen", misshapen),
+        )
+        if keys
+    ]
+    if problems:
+        raise KeyMismatch(
+            f"{where}: these weights do not fit {type(model).__name__}; " + "; ".join(problems)
+        )
+    with torch.no_grad():
+        for key, value in wanted.items():
+            if key in tensors:
+                value.copy_(tensors[key])
