@@ -39,8 +39,11 @@ FAMILY_MAY_IMPORT = {
     "resnet3d": {"layers", "nonlocal_block"},
     "slowfast": {"layers", "nonlocal_block", "resnet3d"},
     "x3d": {"layers"},
-    "mvit": {"layers"},
-    "revmvit": {"layers", "mvit"},
+    # trunk: widths and grids of the blocks; pooling_attention: what both families attend with.
+    "mvit": {"layers", "trunk", "pooling_attention"},
+    "revmvit": {"layers", "trunk", "pooling_attention", "mvit"},
+    "trunk": set(),
+    "pooling_attention": {"trunk"},
     "nonlocal_block": {"layers"},
     "layers": set(),
 }

@@ -1,0 +1,351 @@
+"""Multiscale Vision Transformers, v1 and v2.
+
+v1: Fan et al., "Multiscale Vision Transformers", ICCV 2021, arXiv 2104.11227.
+v2: Li et al., "MViTv2", CVPR 2022, arXiv 2112.01526.
+
+MViT-S of v2, 16 x 224 x 224 (v2 table 1); a stage starts where the queries are pooled:
+
+    stage   blocks    grid of tokens   channels   heads    pooling of k and v
+    stem    3x7x7 convolution, stride 2,4,4  ->  8 x 56 x 56 tokens
+    1       1         8 x 56 x 56        96         1       1,8,8
+    2       2         8 x 28 x 28       192         2       1,4,4
+    3       11        8 x 14 x 14       384         4       1,2,2
+    4       2         8 x  7 x  7       768         8       1,1,1
+
+              v1                                   v2
+    position  added to the tokens, for space       relative, in every attention, decomposed
+              and time apart                       over height, width and time
+    channels  grow in the MLP before a stage       grow in the first attention of a stage
+    queries   pooled where a stage starts          pooled in every block, and added to the output
+    skip path of a block that pools: max pooling in both
+
+Axes: B batch, N tokens (class token first, where there is one), C channels, T time, H height,
+W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tubelet.errors import ClipError
+from tubelet.models.layers import check_clip, check_taps
+from tubelet.models.pooling_attention import (
+    AttentionVariant,
+    Mlp,
+    PoolingAttention,
+    SkipPool,
+    init_weights,
+    layer_norm,
+    to_map,
+    to_tokens,
+)
+from tubelet.models.trunk import (
+    Grid,
+    Pooling,
+    Trunk,
+    Widths,
+    image,
+    patch_grid,
+    pooling_schedule,
+    staged,
+    width_schedule,
+)
+from tubelet.types import ClipSpec
+
+Activation = Literal["softmax", "sigmoid", "none"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """class_token: the pooled feature is its token; otherwise the mean of the tokens.
+
+    widen_in_attention: channels grow in the attention of a block (v2) or in its MLP (v1).
+    mean_pooling: the norm of the mean patch token, whether there is a class token or not.
+    """
+
+    clip: ClipSpec
+    num_classes: int
+    trunk: Trunk
+    activation: Activation = "softmax"
+    class_token: bool = True
+    attention: AttentionVariant = field(default_factory=AttentionVariant)
+    widen_in_attention: bool = False
+    mean_pooling: bool = False
+
+
+class Tokens(nn.Module):
+    """Patches [B, C, T, H, W] to tokens [B, N, C]: class token and absolute positions (v1 3.2)."""
+
+    def __init__(self, trunk: Trunk, *, grid: Grid, class_token: bool) -> None:
+        super().__init__()
+        t, h, w = grid
+        dim, prefix = trunk.embed_dim, int(class_token)
+
+        def table(rows: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(1, rows, dim))
+
+        self.position = trunk.position
+        self.class_token = table(1) if class_token else None
+        if trunk.position == "separate":
+            self.spatial, self.temporal = table(h * w), table(t)
+            self.class_position = table(1) if class_token else None
+        elif trunk.position == "joint":
+            self.joint = table(prefix + t * h * w)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        tokens = to_tokens(patches)
+        if self.class_token is not None:
+            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        if self.position == "separate":
+            tokens = tokens + self._separate()
+        elif self.position == "joint":
+            tokens = tokens + self.joint
+        return tokens
+
+    def _separate(self) -> Tensor:
+        cells = (self.temporal[:, :, None] + self.spatial[:, None]).flatten(1, 2)
+        return cells if self.class_position is None else torch.cat([self.class_position, cells], 1)
+
+
+class Block(nn.Module):
+    """Figure 3 of v1: x [B, N, C] to [B, N', C'].
+
+    x -> norm -> pooling attention -> (+) -> norm -> MLP -> (+)
+      '-> (widen) -> (max pool) ------'  '-> (widen, v1) ---'
+
+    Widening, a linear layer on the normed tokens, replaces the skip path where channels grow.
+    """
+
+    def __init__(self, widths: Widths, *, pooling: Pooling, config: Config) -> None:
+        super().__init__()
+        dim, hidden = widths.dim_attention, int(widths.dim_attention * config.trunk.mlp_ratio)
+        self.norm_attention = layer_norm(widths.dim)
+        self.attention = PoolingAttention(
+            widths.dim,
+            dim,
+            heads=widths.heads,
+            pooling=pooling,
+            qkv_bias=config.trunk.qkv_bias,
+            class_token=config.class_token,
+            variant=config.attention,
+        )
+        self.norm_mlp = layer_norm(dim)
+        self.mlp = Mlp(dim, hidden, widths.dim_out)
+        self.widen_in_attention = config.widen_in_attention
+        grows = widths.dim != widths.dim_out
+        self.widen = nn.Linear(widths.dim, widths.dim_out) if grows else None
+        pools = pooling.q is not None and max(pooling.q.stride) > 1
+        self.pool_skip = (
+            SkipPool(pooling.q.stride, grid=pooling.grid, class_token=config.class_token)
+            if pools and pooling.q
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm_attention(x)
+        if self.widen is not None and self.widen_in_attention:
+            x = self.widen(normed)
+        x = self.pool_skip(x) + self.attention(normed)
+        normed = self.norm_mlp(x)
+        if self.widen is not None and not self.widen_in_attention:
+            x = self.widen(normed)
+        return x + self.mlp(normed)
+
+
+class MViT(nn.Module):
+    """Both versions; `Config` tells them apart. Satisfies `types.VideoModel`.
+
+    Taps: "stem" and "block0" ... are maps [B, C, T', H', W'] without the class token,
+    "block0_tokens" ... all tokens [B, N, C], "grid" the normed patch tokens of the last block.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.clip = config.clip
+        self.num_classes = config.num_classes
+        self.activation: Activation = config.activation
+        trunk = config.trunk
+        grid = patch_grid(trunk, config.clip)
+        schedule = pooling_schedule(trunk, grid)
+        widths = width_schedule(trunk, in_attention=config.widen_in_attention)
+        self.grids = [pooling.q_grid for pooling in schedule]
+        self.prefix = int(config.class_token)
+        self.width = widths[-1].dim_out
+        self.taps = transformer_taps(trunk.depth)
+
+        self.patch_embed = patch_embedding(trunk, config.clip.channels)
+        self.tokens = Tokens(trunk, grid=grid, class_token=config.class_token)
+        self.blocks = nn.ModuleList(
+            Block(width, pooling=pooling, config=config)
+            for width, pooling in zip(widths, schedule, strict=True)
+        )
+        self.norm = layer_norm(self.width)
+        self.head = nn.Linear(self.width, config.num_classes)
+        init_weights(self)
+
+    def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
+        """clip [B, 3, T, H, W] of the size of `self.clip` to the named taps.
+
+        "pool" [B, width] is the class token, or the mean of "grid" [B, width, T', H', W'].
+        Raises ClipError, UnknownName.
+        """
+        check_taps(taps, self.taps)
+        check_size(clip, self.clip)
+        found: dict[str, Tensor] = {"stem": self.patch_embed(clip)}
+        x = self.tokens(found["stem"])
+        for i, (block, grid) in enumerate(zip(self.blocks, self.grids, strict=True)):
+            x = block(x)
+            if f"block{i}_tokens" in taps:
+                found[f"block{i}_tokens"] = x
+            if f"block{i}" in taps:
+                found[f"block{i}"] = to_map(x[:, self.prefix :], grid)
+        found["pool"], cells = self._pool(x)
+        if "grid" in taps:
+            found["grid"] = to_map(cells, self.grids[-1])
+        if "dense_logits" in taps:
+            found["dense_logits"] = self.head(found["pool"])
+        return {name: found[name] for name in taps}
+
+    def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [B, N, C] of the last block to the feature [B, C] and the normed patch tokens.
+
+        With mean_pooling the norm follows the mean; then each token is normed with the variance
+        of the mean token, so that the mean of the normed tokens is still the feature.
+        """
+        if self.config.mean_pooling:
+            patches = x[:, self.prefix :]
+            mean = patches.mean(dim=1)
+            scale = (mean.var(dim=1, correction=0) + self.norm.eps).rsqrt()[:, None, None]
+            centred = patches - patches.mean(dim=2, keepdim=True)
+            return self.norm(mean), centred * scale * self.norm.weight + self.norm.bias
+        x = self.norm(x)
+        return (x[:, 0], x[:, 1:]) if self.prefix else (x.mean(dim=1), x)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Logits [B, classes]."""
+        return self.head(self.features(clip)["pool"])
+
+    def predict(self, clip: Tensor) -> Tensor:
+        """Scores [B, classes]: the activation of the logits."""
+        return activate(self(clip), self.activation)
+
+
+def patch_embedding(trunk: Trunk, channels: int) -> nn.Conv3d:
+    """The stem: [B, 3, T, H, W] to patches [B, C, T', H', W']; images are clips of one frame."""
+    return nn.Conv3d(
+        channels,
+        trunk.embed_dim,
+        trunk.patch.size,
+        stride=trunk.patch.stride,
+        padding=trunk.patch_padding,
+    )
+
+
+def transformer_taps(depth: int) -> tuple[str, ...]:
+    blocks = [f"block{i}{kind}" for i in range(depth) for kind in ("", "_tokens")]
+    return ("stem", *blocks, "grid", "dense_logits", "pool")
+
+
+def activate(logits: Tensor, activation: Activation) -> Tensor:
+    if activation == "softmax":
+        return logits.softmax(dim=-1)
+    return logits.sigmoid() if activation == "sigmoid" else logits
+
+
+def check_size(clip: Tensor, spec: ClipSpec) -> None:
+    """Position tables belong to one size of clip. Raises ClipError."""
+    check_clip(clip, channels=spec.channels, frames=spec.frames)
+    if tuple(clip.shape[3:]) != (spec.crop, spec.crop):
+        raise ClipError(
+            f"this network was built for clips of {spec.frames} x {spec.crop} x {spec.crop} and "
+            f"this one has {clip.shape[3]} x {clip.shape[4]} pixels; its position tables belong to "
+            "that size, so build it for the other one (--crop): they are resized when loaded"
+        )
+
+
+def resized(config: Config, *, frames: int | None = None, crop: int | None = None) -> Config:
+    """The same network built for another size of clip; the short side keeps its ratio."""
+    return replace(config, clip=resized_clip(config.clip, frames=frames, crop=crop))
+
+
+def resized_clip(clip: ClipSpec, *, frames: int | None, crop: int | None) -> ClipSpec:
+    crop = crop or clip.crop
+    short_side = round(clip.short_side * crop / clip.crop)
+    return replace(clip, frames=frames or clip.frames, crop=crop, short_side=short_side)
+
+
+# Variants.
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGE = ClipSpec(1, 1, 256, 224, mean=IMAGENET["mean"], std=IMAGENET["std"])
+CLIP_16X4 = ClipSpec(16, 4, 256, 224)
+CLIP_32X3 = ClipSpec(32, 3, 256, 224)
+CLIP_40X3 = ClipSpec(40, 3, 312, 312, mean=IMAGENET["mean"], std=IMAGENET["std"])
+V2_VIDEO = AttentionVariant(rel_spatial=True, rel_temporal=True, residual_pooling=True)
+V2_IMAGE = AttentionVariant(rel_spatial=True, residual_pooling=True)
+
+
+def v1(trunk: Trunk, clip: ClipSpec, num_classes: int) -> Config:
+    """Absolute positions; channels grow in the MLP."""
+    position = "joint" if clip.frames == 1 else "separate"
+    return Config(clip, num_classes, replace(trunk, position=position))
+
+
+def v2(trunk: Trunk, clip: ClipSpec, num_classes: int) -> Config:
+    """Relative positions, residual pooling; channels grow in the attention."""
+    attention = V2_IMAGE if clip.frames == 1 else V2_VIDEO
+    return Config(clip, num_classes, trunk, attention=attention, widen_in_attention=True)
+
+
+def v2_image(trunk: Trunk, num_classes: int = 1000) -> Config:
+    return replace(v2(image(trunk), IMAGE, num_classes), class_token=False)
+
+
+def maskfeat(trunk: Trunk) -> Config:
+    return replace(v2(trunk, CLIP_16X4, 400), widen_in_attention=False, mean_pooling=True)
+
+
+SMALL = staged((1, 2, 11, 2), kv=(1, 8, 8), every_block=True)
+BASE = staged((2, 3, 16, 3), kv=(1, 8, 8), every_block=True)
+LARGE = staged((2, 6, 36, 4), kv=(1, 8, 8), dim=144, heads=2, every_block=True)
+TINY_IMAGE = staged((1, 2, 5, 2), kv=(1, 4, 4), every_block=True)
+SMALL_IMAGE = staged((1, 2, 11, 2), kv=(1, 4, 4), every_block=True)
+BASE_IMAGE = staged((2, 3, 16, 3), kv=(1, 4, 4), every_block=True)
+LARGE_IMAGE = staged((2, 6, 36, 4), kv=(1, 4, 4), dim=144, heads=2, every_block=True)
+HUGE_IMAGE = staged((4, 8, 60, 8), kv=(1, 4, 4), dim=192, heads=3, every_block=True)
+V1_BASE = staged((1, 2, 11, 2), kv=(1, 8, 8))
+V1_BASE_24 = replace(staged((2, 3, 16, 3), kv=(1, 8, 8)), pool_kernel=None)
+
+# A key that is a whole id of the zoo stands for that entry alone, because its network is not that
+# of its architecture's other entries.
+VARIANTS: dict[str, Config] = {
+    "mvit_v1_b_16x4": v1(V1_BASE, CLIP_16X4, 400),
+    # The released configuration has 24 blocks and kernels of stride + 1; the paper's has 16.
+    "mvit_v1_b_32x3": v1(V1_BASE_24, CLIP_32X3, 400),
+    "mvit_v1_b_32x3_k400_ptv": v1(V1_BASE, CLIP_32X3, 400),
+    "mvit_v1_b_16": v1(image(staged((1, 2, 11, 2), kv=(1, 4, 4))), IMAGE, 1000),
+    "mvit_v2_s_16x4": v2(SMALL, CLIP_16X4, 400),
+    "mvit_v2_b_32x3": v2(BASE, CLIP_32X3, 400),
+    "mvit_v2_l_40x3": v2(LARGE, CLIP_40X3, 400),
+    "mvit_v2_t": v2_image(TINY_IMAGE),
+    "mvit_v2_s": v2_image(SMALL_IMAGE),
+    "mvit_v2_b": v2_image(BASE_IMAGE),
+    # Channels grow in the MLP, as in v1.
+    "mvit_v2_l": replace(v2_image(LARGE_IMAGE), widen_in_attention=False),
+    # As the networks that MaskFeat (2112.09133) fine-tunes.
+    "mvit_v2_s_16x4_maskfeat": maskfeat(SMALL),
+    "mvit_v2_l_16x4_maskfeat": maskfeat(LARGE),
+    "mvit_v2_b_in21k": v2(image(BASE_IMAGE), IMAGE, 19168),
+    "mvit_v2_l_in21k": v2(image(LARGE_IMAGE), IMAGE, 19168),
+    "mvit_v2_h_in21k": v2(image(HUGE_IMAGE), IMAGE, 19168),
+}
+
+
+def build(config: Config) -> nn.Module:
+    return MViT(config)

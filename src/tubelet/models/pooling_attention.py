@@ -1,0 +1,251 @@
+"""Pooling attention: what MViT-v1 (2104.11227), MViT-v2 (2112.01526) and Rev-MViT share.
+
+Section 3.1 of the first paper, figure 2 of the second:
+
+    x [B, N, C] -- linear --> q, k, v [B, heads, N, d] -- each pooled on its grid --> attention
+                                                                                          |
+    out [B, Nq, C'] <-- linear <-- heads joined <-- (+ q: residual pooling, v2 sec. 4.1) <-+
+
+A token stands for one cell of a grid (T, H, W), in that order, the last axis fastest; a class
+token, where there is one, comes first and is never pooled. Nq and Nk count the tokens of the
+pooled query and key grids. `d` is the width of a head.
+
+Axes: B batch, N tokens, C channels, T time, H height, W width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tubelet.models.trunk import Grid, Kernel, Pooling, grown
+
+NORM_EPS = 1e-6  # of every layer norm of these families
+
+
+@dataclass(frozen=True)
+class AttentionVariant:
+    """What MViT-v2 adds to the attention of v1 (2112.01526, section 4.1)."""
+
+    rel_spatial: bool = False
+    rel_temporal: bool = False
+    residual_pooling: bool = False
+
+
+def layer_norm(width: int) -> nn.LayerNorm:
+    return nn.LayerNorm(width, eps=NORM_EPS)
+
+
+def to_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """[B, T*H*W, C] to [B, C, T, H, W]."""
+    return tokens.transpose(1, 2).unflatten(2, grid)
+
+
+def to_tokens(cells: Tensor) -> Tensor:
+    """[B, C, T, H, W] to [B, T*H*W, C]."""
+    return cells.flatten(2).transpose(1, 2)
+
+
+class Pool(nn.Module):
+    """P(x) of 2104.11227, section 3.1: a depthwise convolution that all heads share, then a norm.
+
+    x [B, heads, N, d] to [B, heads, N', d]. The class token skips the convolution, not the norm.
+    """
+
+    def __init__(self, width: int, *, kernel: Kernel, grid: Grid, class_token: bool) -> None:
+        super().__init__()
+        self.grid, self.prefix = grid, int(class_token)
+        self.conv = nn.Conv3d(
+            width,
+            width,
+            kernel.size,
+            stride=kernel.stride,
+            padding=kernel.padding,
+            groups=width,
+            bias=False,
+        )
+        self.norm = layer_norm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        token, patches = x[:, :, : self.prefix], x[:, :, self.prefix :]
+        pooled = to_tokens(self.conv(to_map(patches.flatten(0, 1), self.grid)))
+        return self.norm(torch.cat([token, pooled.unflatten(0, x.shape[:2])], dim=2))
+
+
+class SkipPool(nn.Module):
+    """Max pooling of the skip path, so that it meets the pooled attention: x [B, N, C]."""
+
+    def __init__(self, stride: Grid, *, grid: Grid, class_token: bool) -> None:
+        super().__init__()
+        self.grid, self.prefix = grid, int(class_token)
+        self.kernel = Kernel(grown(stride), stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        token, patches = x[:, : self.prefix], x[:, self.prefix :]
+        pooled = F.max_pool3d(
+            to_map(patches, self.grid), self.kernel.size, self.kernel.stride, self.kernel.padding
+        )
+        return torch.cat([token, to_tokens(pooled)], dim=1)
+
+
+def table_rows(q: int, k: int) -> Tensor:
+    """Row of a relative-position table for every query and key cell of one axis: [q, k].
+
+    The coarser axis counts in steps of the finer one, so that the difference of two positions is
+    one of 2 * max(q, k) - 1 rows:
+
+        q = 4, k = 2    positions 0 1 2 3 and 0 2    row = q position - k position + 2
+
+    Fractions are cut off in float32, as in the reference: the cut decides the row.
+    """
+    q_step, k_step = max(k / q, 1.0), max(q / k, 1.0)
+    distance = torch.arange(q)[:, None] * q_step - torch.arange(k)[None, :] * k_step
+    return (distance + (k - 1) * k_step).long()
+
+
+def resize_table(table: Tensor, rows: int) -> Tensor:
+    """A table [L, d] with another number of rows, linearly, corners not aligned."""
+    if len(table) == rows:
+        return table
+    return F.interpolate(table.t()[None], size=rows, mode="linear")[0].t()
+
+
+class RelativePosition(nn.Module):
+    """Decomposed relative positions, 2112.01526 section 4.1: R = R^h + R^w + R^t.
+
+    One table per axis holds a vector for every difference of positions; a query's product with it
+    is one number per key coordinate of that axis. `forward`: queries [B, heads, Nq, d] of the
+    patches to [B, heads, Nq, K], K the axes' key coordinates side by side. `axes` [Nk, K] has a
+    one where a key has that coordinate, so that the bias of query i and key j, the sum over the
+    axes, is logits[i] . axes[j].
+
+        a 2 x 3 key grid    h0 h1  w0 w1 w2
+        key (0, 2)           1  0   0  0  1
+    """
+
+    axes: Tensor
+
+    def __init__(self, width: int, *, pooling: Pooling, spatial: bool, temporal: bool) -> None:
+        super().__init__()
+        self.q_grid = pooling.q_grid
+        used = [name for name, on in zip("thw", (temporal, spatial, spatial), strict=True) if on]
+        self.used = tuple(used)
+        one_hot: list[Tensor] = []
+        for axis, name in enumerate("thw"):
+            if name not in used:
+                continue
+            q, k = pooling.q_grid[axis], pooling.kv_grid[axis]
+            rows = pooling.tables[0] if name == "t" else pooling.tables[1]
+            setattr(self, name, nn.Parameter(torch.zeros(rows, width)))
+            self.register_buffer(f"rows_{name}", table_rows(q, k), persistent=False)
+            shape = [1, 1, 1, k]
+            shape[axis] = k
+            eye = torch.eye(k).view(shape)
+            one_hot.append(eye.expand(*pooling.kv_grid, k).reshape(-1, k))
+        self.register_buffer("axes", torch.cat(one_hot, dim=1), persistent=False)
+
+    def forward(self, q: Tensor) -> Tensor:
+        on_grid = q.unflatten(2, self.q_grid)
+        logits: list[Tensor] = []
+        for axis, name in enumerate("thw"):
+            if name not in self.used:
+                continue
+            rows = self.get_buffer(f"rows_{name}")
+            table = resize_table(self.get_parameter(name), 2 * max(rows.shape) - 1)
+            logits.append(torch.einsum(f"bnthwc,{'thw'[axis]}kc->bnthwk", on_grid, table[rows]))
+        return torch.cat(logits, dim=-1).flatten(2, 4)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, logits: Tensor, axes: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d) + logits axes^T) v, as one plain scaled dot product.
+
+    q [B, heads, Nq, d], k and v [B, heads, Nk, d], logits [B, heads, Nq, K], axes [Nk, K]. The
+    two sums are one dot product of longer vectors, (q / sqrt(d), logits) . (k, axes): so the
+    bias, Nq x Nk numbers for every head, never exists, and the kernels without a mask apply. v is
+    as long as they want it, with zeros. `attend_written_out` is the same, step by step.
+    """
+    width, extra = q.shape[-1], axes.shape[-1]
+    q = torch.cat([q * width**-0.5, logits], dim=-1)
+    k = torch.cat([k, axes.to(k).expand(*k.shape[:2], -1, -1)], dim=-1)
+    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=1.0)[..., :width]
+
+
+def attend_written_out(q: Tensor, k: Tensor, v: Tensor, *, logits: Tensor, axes: Tensor) -> Tensor:
+    """Equation 4 of 2112.01526, the readable path that `attend` must agree with."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    bias = logits @ axes.transpose(-1, -2)
+    return (scores + bias).softmax(dim=-1) @ v
+
+
+class PoolingAttention(nn.Module):
+    """Multi-head pooling attention: x [B, N, dim] to [B, Nq, dim_out]."""
+
+    def __init__(
+        self,
+        dim: int,
+        dim_out: int,
+        *,
+        heads: int,
+        pooling: Pooling,
+        qkv_bias: bool = True,
+        class_token: bool = False,
+        variant: AttentionVariant | None = None,
+    ) -> None:
+        super().__init__()
+        variant = variant or AttentionVariant()
+        width = dim_out // heads
+        self.heads, self.prefix = heads, int(class_token)
+        self.residual = variant.residual_pooling
+        self.qkv = nn.Linear(dim, 3 * dim_out, bias=qkv_bias)
+        self.pool_q, self.pool_k, self.pool_v = (
+            Pool(width, kernel=kernel, grid=pooling.grid, class_token=class_token)
+            if kernel
+            else nn.Identity()
+            for kernel in (pooling.q, pooling.kv, pooling.kv)
+        )
+        self.relative = (
+            RelativePosition(
+                width, pooling=pooling, spatial=variant.rel_spatial, temporal=variant.rel_temporal
+            )
+            if variant.rel_spatial or variant.rel_temporal
+            else None
+        )
+        self.out = nn.Linear(dim_out, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.pool_q(qkv[0]), self.pool_k(qkv[1]), self.pool_v(qkv[2])
+        if self.relative is None:
+            x = F.scaled_dot_product_attention(q, k, v)
+        else:
+            # The class token has no position: its row and its column of the bias are zero.
+            logits = F.pad(self.relative(q[:, :, self.prefix :]), (0, 0, self.prefix, 0))
+            axes = F.pad(self.relative.axes, (0, 0, self.prefix, 0))
+            x = attend(q, k, v, logits=logits, axes=axes)
+        if self.residual:
+            x = torch.cat([x[:, :, : self.prefix], (x + q)[:, :, self.prefix :]], dim=2)
+        return self.out(x.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU (the exact one, with erf), linear: [..., dim] to [..., dim_out]."""
+
+    def __init__(self, dim: int, hidden: int, dim_out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+def init_weights(module: nn.Module) -> None:
+    """Truncated normal, std 0.02, for every matrix, kernel and table; norms and biases plain."""
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02)
