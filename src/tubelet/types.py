@@ -109,6 +109,7 @@ class ClipSpec:
     frames: W, frames of a clip (of the fast pathway). interval: K, every K-th frame.
     short_side: length of the short side after resizing. crop: side of the square crop.
     mean, std: per channel, for pixels in [0, 1]. alpha: the slow pathway sees frames / alpha.
+    sampling: how the reference places evaluation views, see `views.py`.
     """
 
     frames: int
@@ -119,7 +120,7 @@ class ClipSpec:
     std: tuple[float, ...] = (0.225, 0.225, 0.225)
     alpha: int | None = None
     channels: int = 3
-    sampling: Literal["dense", "uniform"] = "dense"
+    sampling: Literal["dense", "dense-offset", "every-kth", "uniform"] = "dense"
 
 
 class VideoModel(Protocol):
@@ -129,7 +130,8 @@ class VideoModel(Protocol):
     "dense_logits", "pool". `features` returns for a stage tap its map [B, C, T', H', W'], for
     "grid" the map [B, D, T', H', W'] of what "pool" [B, D] is made of, for "dense_logits" the
     classifier's output at every position [B, t, h, w, classes] ([B, classes] where the head has
-    one position by construction), before softmax or sigmoid.
+    one position by construction), before softmax or sigmoid. `classify` gives the logits
+    [B, classes] of "pool" [B, D]; calling the model is classify(features(clip)["pool"]).
     """
 
     clip: ClipSpec
@@ -139,6 +141,7 @@ class VideoModel(Protocol):
     activation: Literal["softmax", "sigmoid", "none"]
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]: ...
+    def classify(self, pool: Tensor) -> Tensor: ...
     def predict(self, clip: Tensor) -> Tensor: ...
     def __call__(self, clip: Tensor) -> Tensor: ...
 
@@ -147,9 +150,8 @@ class VideoModel(Protocol):
 class Window:
     """One row: the frames that one clip is made of.
 
-    `frames` are indices of the video's own frames in decoder order, -1 for a black frame;
-    `real` counts those that are not padding and `padded` those that are.
-    `first` and `last` are the first and last real ones.
+    `frames` are indices of the video's own frames in decoder order, -1 for a black frame. The
+    first `real` of them are the window's own, the other `padded` ones fill it up.
     """
 
     index: int

@@ -1,0 +1,176 @@
+"""WINDOWS -> CLIPS: resize the short side, crop, normalise. Frames come as RGB and stay RGB.
+
+The numbers are the reference's test transform: pixels / 255, (x - mean) / std, bilinear resize of
+the short side without antialiasing (half-pixel centres), long side floored, crop offsets rounded
+up. Resizing is linear and its weights sum to one, so resizing first and normalising afterwards is
+the same number; and since only the crop is wanted, each output pixel reads its four input pixels
+and nothing else is touched. `reference_view` is the plain form; a test holds the two equal.
+
+Channels are never reversed. Every network of the zoo takes RGB; the reference's
+REVERSE_INPUT_CHANNEL (SSv2, Charades) only undoes the BGR of its OpenCV image loader, and our
+decoders deliver RGB (see `docs/decoding.md`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tubelet.errors import UsageError
+from tubelet.types import ClipSpec, Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Prepared = NDArray[np.float32]
+"""One frame as the network sees it: [V, H, W, C] normalised, V views (crops x flips)."""
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """The spatial views of a frame.
+
+    short_side, crop: pixels. crops: 1 (centre) or 3 (left, centre, right; top, centre, bottom of an
+    upright video). flip: add the mirrored view of each. resize: `float`, or `uint8`: the resized
+    pixel is rounded to a level, as tools do that resize images and not tensors.
+    """
+
+    short_side: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crops: Literal[1, 3] = 1
+    flip: bool = False
+    resize: Literal["float", "uint8"] = "float"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.short_side <= 4096:
+            raise UsageError(
+                f"crop {self.crop} of short side {self.short_side}: need 1 <= crop <= short side "
+                "<= 4096; raise --short-side or lower --crop"
+            )
+        if self.crops not in (1, 3):
+            raise UsageError(f"crops is {self.crops}; it must be 1 or 3")
+        if self.resize not in ("float", "uint8"):
+            raise UsageError(f"resize is {self.resize!r}; it must be float or uint8")
+
+    @property
+    def views(self) -> int:
+        return self.crops * (2 if self.flip else 1)
+
+
+def view_config(clip: ClipSpec, *, crops: Literal[1, 3] = 1, flip: bool = False) -> ViewConfig:
+    """The default view of a set of weights."""
+    return ViewConfig(clip.short_side, clip.crop, clip.mean, clip.std, crops, flip)
+
+
+def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) after the short side is `short_side`; the long side is floored."""
+    if width < height:
+        return math.floor(height / width * short_side), short_side
+    return short_side, math.floor(width / height * short_side)
+
+
+def crop_corner(height: int, width: int, crop: int, index: int) -> tuple[int, int]:
+    """(top, left) of crop 0, 1 or 2: left, centre, right; top, centre, bottom when upright."""
+    top, left = math.ceil((height - crop) / 2), math.ceil((width - crop) / 2)
+    if height > width:
+        top = (0, top, height - crop)[index]
+    else:
+        left = (0, left, width - crop)[index]
+    return top, left
+
+
+def _axis(
+    size: int, resized: int, start: int, count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For output pixels start .. start+count: the two source pixels and the second one's weight."""
+    # The reference multiplies by the float32 scale and subtracts 1/2 in one rounding.
+    place = np.arange(start, start + count) + 0.5
+    centre = (place * float(np.float32(size / resized)) - 0.5).astype(np.float32)
+    centre = np.maximum(centre, 0)
+    low = centre.astype(np.intp)
+    high = np.minimum(low + 1, size - 1)
+    return low, high, (centre - low).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _taps(
+    height: int, width: int, view: ViewConfig, index: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    """Flat source positions [4, crop * crop]; weights along y [crop, 1, 1] and x [crop, 1]."""
+    tall, wide = resized_size(height, width, view.short_side)
+    top, left = crop_corner(tall, wide, view.crop, index)
+    y0, y1, wy = _axis(height, tall, top, view.crop)
+    x0, x1, wx = _axis(width, wide, left, view.crop)
+    corners = [(y[:, None] * width + x[None, :]).ravel() for y in (y0, y1) for x in (x0, x1)]
+    return np.stack(corners), wy[:, None, None], wx[:, None]
+
+
+def prepare(image: Image, view: ViewConfig) -> Prepared:
+    """RGB [H, W, 3] -> [V, crop, crop, 3] float32, normalised."""
+    height, width, _ = image.shape
+    flat = np.ascontiguousarray(image).reshape(-1, 3)
+    mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
+    out = np.empty((view.views, view.crop, view.crop, 3), np.float32)
+    for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
+        where, wy, wx = _taps(height, width, view, index)
+        a, b, c, d = (
+            flat.take(w, axis=0).reshape(view.crop, view.crop, 3).astype(np.float32) for w in where
+        )
+        b -= a
+        b *= wx
+        a += b
+        d -= c
+        d *= wx
+        c += d
+        c -= a
+        c *= wy
+        a += c
+        if view.resize == "uint8":
+            np.rint(a, out=a)
+        np.multiply(a, 1 / (255 * std), out=out[slot])
+        out[slot] -= mean / std
+    if view.flip:
+        out[view.crops :] = out[: view.crops, :, ::-1]
+    return out
+
+
+def black(view: ViewConfig) -> Prepared:
+    """A black frame, as normalised."""
+    shape = (view.views, view.crop, view.crop, len(view.mean))
+    mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
+    return np.broadcast_to(-mean / std, shape)
+
+
+def to_clip(frames: Sequence[Prepared]) -> Tensor:
+    """W prepared frames -> [V, C, W, H, W'] float32, laid out channels-last in memory."""
+    import torch
+
+    stacked = np.stack(frames, axis=1)  # V T H W C
+    return torch.from_numpy(stacked).permute(0, 4, 1, 2, 3)
+
+
+def to_pixels(frame: Prepared, view: ViewConfig) -> Image:
+    """Back to RGB uint8 [V, H, W, 3], to look at what the network saw."""
+    mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
+    return np.clip(np.rint((frame * std + mean) * 255), 0, 255).astype(np.uint8)
+
+
+def reference_view(frames: NDArray[np.uint8], view: ViewConfig, index: int = 1) -> Tensor:
+    """The readable form: RGB [T, H, W, 3] -> [3, T, crop, crop], whole frames in float."""
+    import torch
+    from torch.nn.functional import interpolate
+
+    clip = torch.from_numpy(frames).float() / 255.0
+    clip = ((clip - torch.tensor(view.mean)) / torch.tensor(view.std)).permute(3, 0, 1, 2)
+    tall, wide = resized_size(frames.shape[1], frames.shape[2], view.short_side)
+    clip = interpolate(clip, size=(tall, wide), mode="bilinear", align_corners=False)
+    top, left = crop_corner(tall, wide, view.crop, index)
+    return clip[:, :, top : top + view.crop, left : left + view.crop]

@@ -1,0 +1,122 @@
+"""Pixels against the reference's numbers, and the fast route against the readable one."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tubelet.errors import UsageError
+from tubelet.transform import (
+    ViewConfig,
+    crop_corner,
+    prepare,
+    reference_view,
+    resized_size,
+    to_clip,
+    to_pixels,
+)
+from tubelet.types import ClipSpec
+from tubelet.views import view_indices
+from tubelet.window import linspace_indices
+
+HALF = ((0.45,) * 3, (0.225,) * 3)
+
+
+@pytest.fixture(scope="module")
+def facts(shared):
+    return json.loads((shared / "conformance" / "preprocess.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def arrays(shared):
+    with np.load(shared / "conformance" / "preprocess.npz") as data:
+        return dict(data)
+
+
+def test_every_resized_and_cropped_clip_of_the_reference(facts, arrays, golden):
+    for case in facts["spatial"]:
+        key = case["key"]
+        frames = golden.fill.make_frames(0, facts["frames"][case["clip"]]["shape"])
+        view = ViewConfig(
+            case["short_side"], case["crop"], tuple(case["mean"]), tuple(case["std"]), crops=3
+        )
+        got = to_clip([prepare(f, view) for f in frames])[case["spatial_index"]].numpy()
+        if f"{key}/full" in arrays:
+            np.testing.assert_allclose(got, arrays[f"{key}/full"], atol=3e-6)
+        else:
+            grid = got[:, case["frames_in_grid"], 3::8, 3::8]
+            np.testing.assert_allclose(grid, arrays[f"{key}/grid"], atol=3e-6)
+        means = got.astype(np.float64).mean(axis=(2, 3))
+        np.testing.assert_allclose(means, arrays[f"{key}/frame_means"], atol=3e-6)
+
+
+def test_crop_positions_and_sizes(facts):
+    for case in facts["crop_offsets"]:
+        sizes = case["height"], case["width"], case["crop"]
+        assert [list(crop_corner(*sizes, i)) for i in range(3)] == case["top_left"]
+    for (height, width), short, size in facts["resized_shapes"]:
+        assert list(resized_size(height, width, short)) == size
+
+
+def test_pathway_indices(facts):
+    for frames, alpha, indices in facts["pathways"]["rows"]:
+        assert linspace_indices(0, frames - 1, frames // alpha, frames - 1) == indices
+
+
+def test_view_sampling(facts):
+    for row in facts["temporal"]["rows"]:
+        n, fps, frames, interval, views, offset, view, *_, indices = row
+        clip = ClipSpec(frames, interval, 256, 256, sampling="dense-offset" if offset else "dense")
+        assert view_indices(n, fps, clip, view=view, views=views) == indices
+    for n, fps, frames, interval, _, _, indices in facts["temporal_trimmed"]["rows"]:
+        clip = ClipSpec(frames, interval, 256, 256)
+        assert view_indices(n, fps, clip, view=0, views=1) == indices
+    for n, frames, indices in facts["frame_folders"]["ssv2"]:
+        clip = ClipSpec(frames, 2, 256, 256, sampling="uniform")
+        assert view_indices(n, 12, clip, view=0, views=1) == indices
+    for n, frames, interval, views, view, indices in facts["frame_folders"]["charades"]:
+        clip = ClipSpec(frames, interval, 256, 256, sampling="every-kth")
+        assert view_indices(n, 24, clip, view=view, views=views) == indices
+
+
+sizes = st.integers(20, 120)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes, sizes, st.integers(8, 100), st.data())
+def test_the_fast_route_equals_whole_frames_in_float(height, width, short, data):
+    crop = data.draw(st.integers(1, short))
+    view = ViewConfig(short, crop, *HALF, crops=3)
+    frame = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
+    got = to_clip([prepare(frame, view)])
+    for index in range(3):
+        want = reference_view(frame[None], view, index)
+        np.testing.assert_allclose(got[index].numpy(), want.numpy(), atol=4e-6)
+
+
+def test_uint8_is_within_one_level():
+    frame = np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8)
+    exact, rounded = (
+        prepare(frame, ViewConfig(64, 56, *HALF, resize=kind)) for kind in ("float", "uint8")
+    )
+    levels = np.abs(exact - rounded) * 0.225 * 255
+    assert 0 < levels.max() <= 0.5 + 1e-4
+    assert np.allclose(np.rint((rounded * 0.225 + 0.45) * 255) % 1, 0)
+
+
+def test_flip_adds_mirrored_views_and_pixels_come_back():
+    frame = np.random.default_rng(1).integers(0, 256, (60, 80, 3), np.uint8)
+    view = ViewConfig(60, 60, *HALF, crops=3, flip=True)
+    views = prepare(frame, view)
+    assert views.shape == (6, 60, 60, 3)
+    np.testing.assert_array_equal(views[3:], views[:3, :, ::-1])
+    np.testing.assert_array_equal(to_pixels(views, view)[1], frame[:, 10:70])
+
+
+@pytest.mark.parametrize("bad", [{"crop": 65}, {"crop": 0}, {"crops": 2}, {"resize": "cubic"}])
+def test_bad_views_name_the_rule(bad):
+    kwargs = {"short_side": 64, "crop": 64, "mean": HALF[0], "std": HALF[1], **bad}
+    with pytest.raises(UsageError, match=r"need|must"):
+        ViewConfig(**kwargs)
