@@ -22,7 +22,7 @@ demo: $(VENV)/.user         ## extract features of a small real video with real 
 
 test: $(VENV)/.dev          ## style, types, tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 check: test

@@ -1,0 +1,106 @@
+"""`tubelet extract`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tubelet.cli.options import (
+    DEBUG,
+    DEFAULT_MODEL,
+    DEVICE,
+    MODELS,
+    VIEW_OPTIONS,
+    WEIGHTS,
+    WINDOW_OPTIONS,
+    stacked,
+    view_of,
+    windows_of,
+)
+
+
+@click.command(name="extract")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@MODELS
+@WEIGHTS
+@stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
+@click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto")
+@click.option("--taps", default="pool", show_default=True, help="Comma-separated taps.")
+@click.option("--keep", type=click.Choice(["clip", "time", "space-time"]), default="clip")
+@click.option("--logits", is_flag=True, help="Store class scores (before softmax) too.")
+@click.option("--keep-views", is_flag=True, help="Keep crops and flips instead of averaging.")
+@click.option("--format", "fmt", default="npy", show_default=True, help="File format.")
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32")
+@DEVICE
+@click.option("--batch-size", type=int, default=1, show_default=True)
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failed input.")
+@click.option("--strict", is_flag=True, help="A damaged video is a failure.")
+@click.option("--overwrite", is_flag=True, help="Do everything again; take OUT over.")
+@click.option("--json", "as_json", is_flag=True, help="A machine-readable summary on stdout.")
+@DEBUG
+def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
+    """Features of INPUTS: files, folders, globs, lists (.txt, .csv, .jsonl).
+
+    One <id>.npy [N, D] and one <id>.json per video. A second run does what is missing.
+
+    Example: tubelet extract videos/ -o features/ -m i3d_inception.k400 --stride 16
+    """
+    from tubelet.cli.progress import Progress
+    from tubelet.inputs import collect
+    from tubelet.scale.local import Job, run
+
+    job = Job(
+        inputs=collect(inputs),
+        out=out,
+        fmt=choices["fmt"],
+        overwrite=choices["overwrite"],
+        strict=choices["strict"],
+        fail_fast=choices["fail_fast"],
+        debug=choices["debug"],
+    )
+    extractors = build_extractors(choices)
+    with Progress(len(job.inputs)) as progress:
+        failures = run(job, extractors, progress)
+    print(progress.summary(), file=sys.stderr)
+    if choices["as_json"]:
+        counts = {k: getattr(progress, k) for k in ("videos", "skipped", "failed", "rows")}
+        click.echo(json.dumps({"out": str(out), **counts}))
+    return 1 if failures else 0
+
+
+def build_extractors(choices: dict[str, Any]) -> list[Any]:
+    """One `Extractor` per -m."""
+    from tubelet.models.registry import create_model
+    from tubelet.pipeline import Extractor, Options
+
+    names = choices["models"] or (DEFAULT_MODEL,)
+    weights = {"weights": choices["weights"]} if choices["weights"] else {}
+    options = Options(
+        taps=tuple(t.strip() for t in choices["taps"].split(",") if t.strip()),
+        keep=choices["keep"],
+        logits=choices["logits"],
+        merge="keep" if choices["keep_views"] else "mean",
+        precision=choices["precision"],
+        color=choices["color"],
+        dtype=choices["dtype"],
+    )
+    loaded = [create_model(name, **weights) for name in names]
+    windows = windows_of([m.clip for m in loaded], choices)
+    return [
+        Extractor(
+            model,
+            name=name,
+            window=window,
+            view=view_of(model.clip, choices),
+            options=options,
+            device=choices["device"],
+            batch_size=choices["batch_size"],
+        )
+        for name, model, window in zip(names, loaded, windows, strict=True)
+    ]

@@ -1,0 +1,112 @@
+"""Options that several verbs share, and how they become configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from tubelet.errors import UsageError
+from tubelet.transform import ViewConfig, view_config
+from tubelet.types import ClipSpec
+from tubelet.window import WindowConfig, parse_fps
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+DEFAULT_MODEL = "i3d_inception.k400"
+
+MODELS = click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    help=f"Model id; repeat for several. [{DEFAULT_MODEL}]",
+)
+WEIGHTS = click.option("--weights", help="A checkpoint file instead of the zoo's weights.")
+DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
+DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
+
+WINDOW_OPTIONS: list[Decorator] = [
+    click.option(
+        "--fps", default="native", show_default=True, help="native, or a rate such as 30."
+    ),
+    click.option("--window", type=int, help="W: frames of a window. [the model's]"),
+    click.option("--interval", type=int, help="K: take every K-th frame. [the model's]"),
+    click.option("--stride", type=int, help="S: frames between windows. [W*K, no overlap]"),
+    click.option(
+        "--tail",
+        type=click.Choice(["pad", "drop", "loop", "zero", "backpad"]),
+        default="pad",
+        show_default=True,
+        help="What becomes of the incomplete last window.",
+    ),
+]
+VIEW_OPTIONS: list[Decorator] = [
+    click.option("--short-side", type=int, help="Resize the short side to this. [the model's]"),
+    click.option("--crop", type=int, help="Side of the square crop. [the model's]"),
+    click.option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True),
+    click.option("--flip", is_flag=True, help="Add the mirrored views."),
+    click.option(
+        "--resize",
+        type=click.Choice(["float", "uint8"]),
+        default="float",
+        show_default=True,
+        help="float: the reference's numbers; uint8: rounded to a level.",
+    ),
+]
+
+
+def stacked(*groups: list[Decorator]) -> Decorator:
+    """Apply option decorators so that --help lists them in the written order."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return apply
+
+
+def windows_of(clips: list[ClipSpec], choices: dict[str, Any]) -> list[WindowConfig]:
+    """One window configuration per model, over one plan.
+
+    Each model keeps its own W and K; all share the stride, and the length that rows are counted
+    with is the longest model's, so that row i starts at the same frame for all of them.
+    """
+    own = [
+        WindowConfig(
+            frames=clip.frames if choices["window"] is None else choices["window"],
+            interval=clip.interval if choices["interval"] is None else choices["interval"],
+            stride=choices["stride"],
+            tail=choices["tail"],
+            fps=parse_fps(choices["fps"]),
+        )
+        for clip in clips
+    ]
+    length = max(config.span for config in own)
+    return [c if c.span == length else replace(c, length=length) for c in own]
+
+
+def view_of(clip: ClipSpec, choices: dict[str, Any]) -> ViewConfig:
+    """The model's view with what the command line changes.
+
+    Naming only one of short side and crop keeps the other, moved where it would not fit.
+    """
+    default = view_config(clip)
+    crop, short = choices["crop"], choices["short_side"]
+    if crop is None:
+        crop = min(default.crop, short or default.crop)
+    if short is None:
+        short = max(default.short_side, crop)
+    if crop > short:
+        raise UsageError(f"--crop {crop} is larger than --short-side {short}")
+    return replace(
+        default,
+        short_side=short,
+        crop=crop,
+        crops=3 if choices["crops"] == "3" else 1,
+        flip=choices["flip"],
+        resize=choices["resize"],
+    )
