@@ -17,16 +17,19 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tubelet.errors import UnknownName, UsageError, VideoError, did_you_mean
 from tubelet.types import VideoReader
+
+if TYPE_CHECKING:
+    from tubelet.decode.scan import Timeline
 
 Color = Literal["auto", "legacy601"]
 """auto: matrix and range of the file's tags, FFmpeg's default where it has none.
 legacy601: the 601 limited-range matrix whatever the tags say, as older tools decoded."""
 
-BACKENDS = ("pyav", "synthetic")
+BACKENDS = ("pyav", "torchcodec", "frames", "synthetic")
 SYNTHETIC = "synthetic:"
 
 
@@ -41,8 +44,9 @@ def open_video(
     """Open a video file, a folder of numbered frames or a `synthetic:` description.
 
     backend: "auto" takes "frames" for a folder, "synthetic" for `synthetic:...`, else "pyav".
-    threads: decoder threads. fps: frame rate of a folder of frames (required there, refused
-    elsewhere). Close the reader, or use it in a `with` block.
+    threads: decoder threads; more than one may lose readable frames of a damaged video.
+    fps: frame rate of a folder of frames (required there, refused elsewhere).
+    Close the reader, or use it in a `with` block.
 
     Raises VideoError (NotAVideo, EmptyVideo, UnsupportedVideo) for the file, UsageError for
     the arguments.
@@ -61,11 +65,42 @@ def open_video(
         return SyntheticReader(name)
     if not Path(name).exists():
         raise VideoError(f"{name}: no such file")
-    if Path(name).is_dir():
-        raise UsageError(f"{name} is a folder: backend {kind!r} reads one video file")
+    if kind == "frames":
+        from tubelet.decode.frames_dir import FramesReader
+
+        return FramesReader(name, fps=fps)
+    _must_be_a_file(name)
+    if kind == "torchcodec":
+        from tubelet.decode.torchcodec import TorchcodecReader
+
+        return TorchcodecReader(name, color=color, threads=threads)
     from tubelet.decode.pyav import PyAVReader
 
     return PyAVReader(name, color=color, threads=threads)
+
+
+def scan_video(
+    path: str | os.PathLike[str], *, fps: Fraction | float | str | None = None
+) -> Timeline:
+    """When the frames of an input appear, without decoding it; see scan.Timeline."""
+    from tubelet.decode.scan import scan, timeline_of
+
+    name = os.fspath(path)
+    if _choose(name, "auto") != "pyav":
+        with open_video(name, fps=fps) as reader:
+            return timeline_of(reader)
+    if not Path(name).exists():
+        raise VideoError(f"{name}: no such file")
+    _must_be_a_file(name)
+    return scan(name)
+
+
+def _must_be_a_file(name: str) -> None:
+    """A pipe or a device could block for ever."""
+    if Path(name).is_dir():
+        raise UsageError(f"{name}: a folder; this backend reads one video file")
+    if not Path(name).is_file():
+        raise VideoError(f"{name}: not a regular file")
 
 
 def _choose(name: str, backend: str) -> str:

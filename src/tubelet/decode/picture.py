@@ -6,10 +6,12 @@ import math
 import struct
 from dataclasses import dataclass
 
+import av.error
 import numpy as np
+from av.filter import Graph
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from tubelet.errors import UnsupportedVideo
 from tubelet.types import Image
 
 OFF_AXIS = math.tan(math.radians(1))
@@ -54,7 +56,10 @@ def orientation(frame: VideoFrame) -> Orientation:
     The matrix is nine int32 [a b u; c d v; x y w], a..d in 16.16 fixed point, and maps stored
     to shown coordinates: x' = a x + c y, y' = b x + d y, y pointing down (ISO 14496-12, 6.2.2).
     """
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that PyAV has no name for
+        return _turned(frame.rotation)
     if data is None:
         return Orientation()
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])
@@ -66,30 +71,79 @@ def orientation(frame: VideoFrame) -> Orientation:
     return Orientation(angle=angle, exact=False)
 
 
-class ToRGB:
-    """One reformatter for all frames of a video.
+def _turned(counterclockwise: int) -> Orientation:
+    angle = -counterclockwise % 360
+    if angle % 90:
+        return Orientation(angle=angle, exact=False)
+    return Orientation(
+        transpose=angle in (90, 270),
+        flip_x=angle in (90, 180),
+        flip_y=angle in (180, 270),
+        angle=angle,
+    )
 
-    BICUBIC is FFmpeg's own default: with it swscale gives what its command line gives, bit for
-    bit (PyAV's default, BILINEAR, differs on 10-bit and odd sizes). Nothing is scaled unless
-    the size changes within the video.
+
+AS_FFMPEG = "flags=bicubic"
+AS_OLD_TOOLS = "flags=bilinear:in_color_matrix=bt601:in_range=limited"
+
+
+class ToRGB:
+    """FFmpeg's own conversion: frames go through its `scale` filter, as in its command line.
+
+    Pictures are the same bit for bit, also where a plain swscale call (PyAV's `reformat`) is
+    up to 85 levels off: 10-bit, odd sizes, left-sited chroma. `legacy601` decodes what PyAV
+    16.1 and older gave, bit for bit: the 601 matrix and limited range whatever the tags say.
+    Nothing is scaled unless the size changes within the video; then to the first size.
     """
 
-    def __init__(self, *, legacy601: bool, upright: Orientation, size: tuple[int, int]) -> None:
-        self._reformatter = VideoReformatter()
-        self._legacy601 = legacy601
+    def __init__(self, *, path: str, legacy601: bool, upright: Orientation, first: VideoFrame):
+        self._path = path
+        self._options = f"{first.width}:{first.height}:" + (
+            AS_OLD_TOOLS if legacy601 else AS_FFMPEG
+        )
         self._upright = upright
-        self._size = size
+        self._kind: tuple[int | str, ...] = ()
 
     def __call__(self, frame: VideoFrame) -> Image:
-        width, height = self._size
-        converted = self._reformatter.reformat(
-            frame,
-            width=width,
-            height=height,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU601 if self._legacy601 else None,
-            src_color_range=ColorRange.MPEG if self._legacy601 else None,
-            interpolation=Interpolation.BICUBIC,
-            threads=1,
+        """Upright RGB [H, W, 3]. UnsupportedVideo for colours that swscale cannot read."""
+        kind = (
+            frame.width,
+            frame.height,
+            frame.format.name,
+            int(frame.colorspace),
+            int(frame.color_range),
         )
+        try:
+            if kind != self._kind:
+                self._build(*kind)
+                self._kind = kind
+            self._source.push(frame)
+            converted = self._sink.pull()
+        except (av.error.FFmpegError, ValueError) as error:
+            self._kind = ()
+            raise UnsupportedVideo(
+                f"{self._path}: pictures in {frame.format.name} (colour space {kind[3]}, range "
+                f"{kind[4]}) cannot be converted to RGB: {error}; re-encode the video"
+            ) from None
+        assert isinstance(converted, VideoFrame)
         return self._upright.apply(np.asarray(converted.to_ndarray(), dtype=np.uint8))
+
+    def _build(self, width: int, height: int, name: str, matrix: int, span: int) -> None:
+        graph = Graph()
+        graph.threads = 1
+        self._source = graph.add(
+            "buffer",
+            video_size=f"{width}x{height}",
+            pix_fmt=name,
+            time_base="1/1",
+            colorspace=str(matrix),
+            range=str(span),
+        )
+        scale = graph.add("scale", self._options)
+        rgb = graph.add("format", "rgb24")
+        self._sink = graph.add("buffersink")
+        self._source.link_to(scale)
+        scale.link_to(rgb)
+        rgb.link_to(self._sink)
+        graph.configure()
+        self._graph = graph  # the filters hold no reference to it

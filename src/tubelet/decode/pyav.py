@@ -67,9 +67,10 @@ class PyAVReader:
             self.info = _describe(self._pass, path)
             first = self._pass.first
             self._to_rgb = ToRGB(
+                path=path,
                 legacy601=color == "legacy601",
                 upright=orientation(first),
-                size=(first.width, first.height),
+                first=first,
             )
         except BaseException:
             self._pass.close()

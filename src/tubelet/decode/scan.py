@@ -1,0 +1,155 @@
+"""When the frames of a file appear, read from its packets alone: no picture is decoded.
+
+Most intact files give one frame per packet, at the packet's PTS. Where that is not certain the
+timeline says so: `exact` is False and `reason` tells why; the decoded count then decides.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av.error
+import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from tubelet.decode.clock import Clock
+from tubelet.decode.container import (
+    frame_rate,
+    has_no_pts,
+    open_container,
+    reason,
+    start_time,
+    video_stream,
+)
+from tubelet.errors import EmptyVideo
+from tubelet.types import DecodeEvents, VideoReader
+
+PLACEHOLDER = 8
+"""MPEG-4 files with packed B-frames hold "not coded" packets of at most this many bytes."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """times_s [N] float64: when each frame appears, increasing, since the container's start.
+    end_s: when the last one ends. width, height: as stored, before any rotation."""
+
+    path: str
+    times_s: NDArray[np.float64]
+    end_s: float
+    fps: Fraction
+    width: int
+    height: int
+    codec: str
+    container: str
+    size_bytes: int
+    exact: bool
+    reason: str | None
+
+    @property
+    def frames(self) -> int:
+        return len(self.times_s)
+
+
+@dataclass
+class _Tally:
+    """What is worth knowing of the packets, in the order of the file."""
+
+    stamps: list[int | None]
+    last_duration: int = 0
+    first_key: int | None = None
+    doubt: str | None = None
+
+    def doubts(self, why: str) -> None:
+        self.doubt = self.doubt or why
+
+
+def scan(path: str) -> Timeline:
+    """Demux the whole file once. Raises the VideoErrors of opening, EmptyVideo without packets."""
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        context = stream.codec_context
+        in_order = has_no_pts(container)
+        start, (rate, _) = start_time(container), frame_rate(stream)
+        tally = _Tally(stamps=[])
+        try:
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    _count(packet, tally, codec=context.name, in_order=in_order)
+        except av.error.FFmpegError as error:
+            tally.doubts(f"reading ends early: {reason(error)}")
+        if not tally.stamps:
+            raise EmptyVideo(f"{path}: its video stream has no packets")
+        times, end = _times(tally, stream, start=start, rate=rate)
+        return Timeline(
+            path=path,
+            times_s=times,
+            end_s=end,
+            fps=rate,
+            width=context.width,
+            height=context.height,
+            codec=context.name,
+            container=container.format.name,
+            size_bytes=os.stat(path).st_size,
+            exact=tally.doubt is None,
+            reason=tally.doubt,
+        )
+
+
+def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: bool) -> None:
+    if packet.is_corrupt:
+        tally.doubts("a packet is marked as damaged")
+    if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame
+        return
+    if codec == "mpeg4" and packet.size <= PLACEHOLDER:
+        tally.doubts("MPEG-4 placeholder packets (packed B-frames)")
+    stamp = packet.dts if in_order else packet.pts
+    if tally.first_key is None:
+        if packet.is_keyframe:
+            tally.first_key = stamp
+        if tally.stamps or not packet.is_keyframe:
+            tally.doubts("it does not start with a key frame")
+    elif stamp is not None and not in_order and stamp < tally.first_key:
+        tally.doubts("frames before the first key frame refer to what is not in the file")
+    tally.stamps.append(stamp)
+    tally.last_duration = packet.duration or 0
+
+
+def _times(
+    tally: _Tally, stream: VideoStream, *, start: Fraction, rate: Fraction
+) -> tuple[NDArray[np.float64], float]:
+    unit = stream.time_base or Fraction(1, 1000)
+    known = sorted(stamp for stamp in tally.stamps if stamp is not None)
+    missing = len(tally.stamps) - len(known)
+    if missing:
+        tally.doubts(f"{missing} packets have no timestamp")
+    events = DecodeEvents()
+    clock = Clock(start=start, rate=rate, events=events)
+    stamps = [*known, *[None] * missing]
+    times = [clock.time(None if stamp is None else stamp * unit) for stamp in stamps]
+    if events.bad_timestamps > missing:
+        tally.doubts("timestamps repeat")
+    lasts = tally.last_duration * unit if tally.last_duration > 0 else 1 / rate
+    return np.array([float(time) for time in times]), float(times[-1] + lasts)
+
+
+def timeline_of(reader: VideoReader) -> Timeline:
+    """The timeline of a reader that knows its frames without reading pixels."""
+    frames = [(frame.time_s, frame.time_s + frame.duration_s) for frame in reader.frames()]
+    info = reader.info
+    return Timeline(
+        path=info.path,
+        times_s=np.array([shown for shown, _ in frames]),
+        end_s=frames[-1][1],
+        fps=info.fps,
+        width=info.width,
+        height=info.height,
+        codec=info.codec,
+        container=info.container,
+        size_bytes=info.size_bytes,
+        exact=True,
+        reason=None,
+    )
