@@ -9,6 +9,7 @@ import numpy as np
 from tubelet.decode.base import open_video
 from tubelet.errors import EmptyVideo, UsageError
 from tubelet.inputs import Input
+from tubelet.models.class_names import FILES, labels
 from tubelet.pipeline import Extractor, gather_rows
 from tubelet.transform import Prepared, ViewConfig, prepare, to_clip
 from tubelet.views import view_indices
@@ -112,7 +113,7 @@ class Classifier:
 
 def labels_of(model: Any) -> list[str]:
     """Class names of a model, or "class 0", ... where its classes have no names here."""
-    names = getattr(model, "labels", None)
-    if names and len(names) == model.num_classes:
-        return list(names)
+    dataset = getattr(model, "dataset", None)
+    if dataset in FILES and len(labels(dataset)) == model.num_classes:
+        return list(labels(dataset))
     return [f"class {i}" for i in range(model.num_classes)]

@@ -183,19 +183,25 @@ def extract_video(
     on_rows: Callable[[int, float | None], None] | None = None,
 ) -> list[Features]:
     """One decode, one `Features` per extractor. on_rows(rows, share of the video) is told."""
-    outputs = [Output() for _ in extractors]
+    outputs, tally = [Output() for _ in extractors], Tally()
     with open_video(path, color=extractors[0].options.color) as reader:
-        for lane, rows in gather_rows(reader, extractors, start_s, end_s):
+        for lane, rows in gather_rows(reader, extractors, start_s, end_s, tally):
             for row, values in zip(rows, extractors[lane].forward(rows), strict=True):
                 _append(outputs[lane], row, values)
             if on_rows:
                 length = reader.info.duration_s
                 on_rows(len(rows), rows[-1].end_s / length if length else None)
-        decoded = getattr(reader, "decoded", None)
         return [
-            _features(extractor, output, reader, decoded)
+            _features(extractor, output, reader, tally.decoded)
             for extractor, output in zip(extractors, outputs, strict=True)
         ]
+
+
+@dataclass
+class Tally:
+    """Frames decoded so far, wanted or not."""
+
+    decoded: int = 0
 
 
 class Shot:
@@ -218,9 +224,12 @@ class Shot:
         return self._views[view]
 
 
-def _select(frames: Iterator[Frame], start_s: float | None, end_s: float | None) -> Iterator[Shot]:
+def _select(
+    frames: Iterator[Frame], start_s: float | None, end_s: float | None, tally: Tally
+) -> Iterator[Shot]:
     """Frames that appear in [start_s, end_s)."""
     for frame in frames:
+        tally.decoded += 1
         if start_s is not None and frame.time_s < start_s:
             continue
         if end_s is not None and frame.time_s >= end_s:
@@ -233,6 +242,7 @@ def gather_rows(
     extractors: Sequence[Extractor],
     start_s: float | None,
     end_s: float | None,
+    tally: Tally | None = None,
 ) -> Iterator[tuple[int, list[Row[Prepared]]]]:
     """(extractor's index, its next batch of complete rows)."""
     gatherers = [
@@ -245,7 +255,7 @@ def gather_rows(
         for e in extractors
     ]
     waiting: list[list[Row[Prepared]]] = [[] for _ in extractors]
-    for shot in _select(reader.frames(), start_s, end_s):
+    for shot in _select(reader.frames(), start_s, end_s, tally or Tally()):
         for lane, gatherer in enumerate(gatherers):
             for row in gatherer.feed(shot):
                 yield from _batched(waiting, lane, row, extractors[lane].batch_size)
@@ -275,7 +285,7 @@ def _append(output: Output, row: Row[Prepared], values: dict[str, NDArray[Any]])
 
 
 def _features(
-    extractor: Extractor, output: Output, reader: VideoReader, decoded: int | None
+    extractor: Extractor, output: Output, reader: VideoReader, decoded: int
 ) -> Features:
     taps = extractor.options.taps
     width = {"pool": extractor.model.width}
@@ -333,6 +343,8 @@ def warnings_of(reader: VideoReader, extractor: Extractor, rows: int) -> list[st
         "corrupt_packets": "packets could not be decoded",
         "corrupt_frames": "frames were decoded with errors",
         "bad_timestamps": "frames had missing or unordered timestamps",
+        "missing_frames": "frames are missing",
+        "size_changes": "frames changed size and were scaled to the first one's",
     }
     found += [
         f"{getattr(events, name)} {what}" for name, what in counts.items() if getattr(events, name)

@@ -223,3 +223,26 @@ def parse_fps(text: str) -> Fraction | None:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"fps {text!r}: need `native`, a number or a fraction") from None
+
+
+def row_times(
+    windows: Sequence[Window], times: Sequence[float], end_s: float, config: WindowConfig
+) -> list[tuple[float, float]]:
+    """(start_s, end_s) of planned rows: first frame's appearance, end of the last real one's display.
+
+    On a resampled timeline a position is on screen from its instant for 1 / fps seconds.
+    """
+    ends = [*times[1:], end_s]
+    if config.fps is None:
+        return [(times[w.frames[0]], ends[w.frames[w.real - 1]]) for w in windows]
+    n = len(timeline(times, end_s, config))
+    wanted = offsets(config)
+    tick = float(1 / config.fps)
+    spans: list[tuple[float, float]] = []
+    for w in windows:
+        spot = place(w.index, n, config, wanted)
+        first, last = spot.positions[0], spot.positions[spot.real - 1]
+        spans.append(
+            (times[0] + float(first / config.fps), times[0] + float(last / config.fps) + tick)
+        )
+    return spans

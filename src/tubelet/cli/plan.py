@@ -1,0 +1,177 @@
+"""`tubelet plan`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import click
+
+from tubelet.cli.options import (
+    DEBUG,
+    DEFAULT_MODEL,
+    MODELS,
+    VIEW_OPTIONS,
+    WINDOW_OPTIONS,
+    stacked,
+    view_of,
+    windows_of,
+)
+from tubelet.errors import TubeletError, UsageError
+from tubelet.types import VideoInfo, Window
+from tubelet.window import WindowConfig
+
+
+@click.command(name="plan")
+@click.argument("inputs", nargs=-1, required=True)
+@MODELS
+@stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
+@click.option("--rows", is_flag=True, help="Every row with its frames and times.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per video and model.")
+@DEBUG
+def command(inputs: tuple[str, ...], **choices: Any) -> int:
+    """What extract would do with INPUTS: windows, rows, sizes. Reads packets, decodes no pixels.
+
+    Counts are exact for intact files; `~` marks those that decoding may correct, with the reason.
+
+    Example: tubelet plan videos/ -m i3d_inception.k400 --stride 16 --rows
+    """
+    from tubelet.inputs import collect
+    from tubelet.models.zoo import clip_of, width_of
+
+    names = choices["models"] or (DEFAULT_MODEL,)
+    clips = [clip_of(name) for name in names]
+    windows = windows_of(clips, choices)
+    for clip in clips:
+        view_of(clip, choices)
+    size = 4 if choices["dtype"] == "float32" else 2
+    failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
+    for item in collect(inputs):
+        try:
+            facts = timeline_facts(item.path, item.start_s, item.end_s, choices["fps"])
+        except UsageError:
+            raise
+        except TubeletError as error:
+            failed += 1
+            print(f"{item.id}: cannot be read: {error}", file=sys.stderr)
+            continue
+        total["videos"] += 1
+        total["seconds"] += facts["duration_s"]
+        for name, config in zip(names, windows, strict=True):
+            record = plan_record(item.id, name, facts, config)
+            record["bytes"] = len(record["windows"]) * (width_of(name) or 0) * size
+            total["rows"] += len(record["windows"])
+            total["bytes"] += record["bytes"]
+            _print(record, rows=choices["rows"], as_json=choices["as_json"])
+    if not choices["as_json"]:
+        click.echo(
+            f"{total['videos']} videos, {total['seconds'] / 3600:.2f} hours, {total['rows']} rows, "
+            f"{total['bytes'] / 1e6:.1f} MB of features"
+        )
+    return 1 if failed else 0
+
+
+def timeline_facts(
+    path: str, start_s: float | None, end_s: float | None, fps: str
+) -> dict[str, Any]:
+    """When the frames of [start_s, end_s) appear, from packets only."""
+    from pathlib import Path
+
+    from tubelet.decode.base import scan_video
+
+    folder_rate = fps if Path(path).is_dir() and fps != "native" else None
+    found = scan_video(path, fps=folder_rate)
+    times = [float(t) for t in found.times_s]
+    inside = [
+        i
+        for i, t in enumerate(times)
+        if (start_s is None or t >= start_s) and (end_s is None or t < end_s)
+    ]
+    ends = [*times[1:], found.end_s]
+    return {
+        "times": [times[i] for i in inside],
+        "end_s": ends[inside[-1]] if inside else 0.0,
+        "first": inside[0] if inside else 0,
+        "fps": found.fps,
+        "duration_s": found.end_s - times[0],
+        "exact": found.exact,
+        "reason": found.reason,
+    }
+
+
+def plan_record(
+    identity: str, model: str, facts: dict[str, Any], config: WindowConfig
+) -> dict[str, Any]:
+    """The rows of one video for one model."""
+    from tubelet.window import plan_windows, row_times
+
+    times, end_s = facts["times"], facts["end_s"]
+    windows = plan_windows(_info(identity, facts["fps"], len(times)), config, times, end_s)
+    spans = row_times(windows, times, end_s, config)
+    return {
+        "id": identity,
+        "model": model,
+        "frames": len(times),
+        "duration_s": facts["duration_s"],
+        "exact": facts["exact"],
+        "reason": facts["reason"],
+        "rows": len(windows),
+        "windows": [_row(w, s, facts["first"]) for w, s in zip(windows, spans, strict=True)],
+    }
+
+
+def _row(window: Window, span: tuple[float, float], first: int) -> dict[str, Any]:
+    """Frame numbers are those of the whole video, whatever part of it was asked for."""
+    frames = [f + first if f >= 0 else f for f in window.frames]
+    return {"start_s": span[0], "end_s": span[1], "frames": frames, "padded": window.padded}
+
+
+def _info(path: str, fps: Fraction, frames: int) -> VideoInfo:
+    return VideoInfo(
+        path=path,
+        width=0,
+        height=0,
+        fps=fps,
+        frames=frames,
+        duration_s=None,
+        start_s=0.0,
+        codec="",
+        container="",
+        pixel_format="",
+        rotation=0,
+        backend="scan",
+        size_bytes=0,
+    )
+
+
+def _print(record: dict[str, Any], *, rows: bool, as_json: bool) -> None:
+    if as_json:
+        shown = record if rows else {k: v for k, v in record.items() if k != "windows"}
+        click.echo(json.dumps(shown, ensure_ascii=False))
+        return
+    mark = "" if record["exact"] else "~"
+    reason = "" if record["exact"] else f"  (~ {record['reason']})"
+    click.echo(
+        f"{record['id']}  {record['model']}  {mark}{record['frames']} frames, "
+        f"{record['duration_s']:.2f} s -> {mark}{record['rows']} rows{reason}"
+    )
+    if rows:
+        for i, row in enumerate(record["windows"]):
+            click.echo(f"  row {i:5d}  {_times(row)}  {_frames(row['frames'])}")
+
+
+def _times(row: dict[str, Any]) -> str:
+    padded = f", {row['padded']} padded" if row["padded"] else ""
+    return f"{row['start_s']:9.3f} - {row['end_s']:9.3f} s{padded}"
+
+
+def _frames(frames: Sequence[int]) -> str:
+    """A few frame numbers, enough to see the rule."""
+    shown = [str(f) if f >= 0 else "black" for f in frames]
+    if len(shown) > 8:
+        shown = [*shown[:4], "...", *shown[-2:]]
+    return "frames " + " ".join(shown)
