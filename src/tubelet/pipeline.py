@@ -284,9 +284,7 @@ def _append(output: Output, row: Row[Prepared], values: dict[str, NDArray[Any]])
     output.padded.append(row.window.padded)
 
 
-def _features(
-    extractor: Extractor, output: Output, reader: VideoReader, decoded: int
-) -> Features:
+def _features(extractor: Extractor, output: Output, reader: VideoReader, decoded: int) -> Features:
     taps = extractor.options.taps
     width = {"pool": extractor.model.width}
     arrays = {

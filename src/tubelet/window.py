@@ -228,7 +228,7 @@ def parse_fps(text: str) -> Fraction | None:
 def row_times(
     windows: Sequence[Window], times: Sequence[float], end_s: float, config: WindowConfig
 ) -> list[tuple[float, float]]:
-    """(start_s, end_s) of planned rows: first frame's appearance, end of the last real one's display.
+    """(start_s, end_s) of planned rows: the first frame appears, the last real one's display ends.
 
     On a resampled timeline a position is on screen from its instant for 1 / fps seconds.
     """

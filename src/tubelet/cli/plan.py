@@ -21,7 +21,7 @@ from tubelet.cli.options import (
     windows_of,
 )
 from tubelet.errors import TubeletError, UsageError
-from tubelet.types import VideoInfo, Window
+from tubelet.types import ClipSpec, VideoInfo, Window
 from tubelet.window import WindowConfig
 
 
@@ -41,10 +41,10 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     Example: tubelet plan videos/ -m i3d_inception.k400 --stride 16 --rows
     """
     from tubelet.inputs import collect
-    from tubelet.models.zoo import clip_of, width_of
 
     names = choices["models"] or (DEFAULT_MODEL,)
-    clips = [clip_of(name) for name in names]
+    facts_of = {name: model_facts(name) for name in names}
+    clips = [facts_of[name][0] for name in names]
     windows = windows_of(clips, choices)
     for clip in clips:
         view_of(clip, choices)
@@ -63,7 +63,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
         total["seconds"] += facts["duration_s"]
         for name, config in zip(names, windows, strict=True):
             record = plan_record(item.id, name, facts, config)
-            record["bytes"] = len(record["windows"]) * (width_of(name) or 0) * size
+            record["bytes"] = len(record["windows"]) * facts_of[name][1] * size
             total["rows"] += len(record["windows"])
             total["bytes"] += record["bytes"]
             _print(record, rows=choices["rows"], as_json=choices["as_json"])
@@ -73,6 +73,19 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
             f"{total['bytes'] / 1e6:.1f} MB of features"
         )
     return 1 if failed else 0
+
+
+def model_facts(name: str) -> tuple[ClipSpec, int]:
+    """(clip, feature width) of a model; of networks without an entry, by building them."""
+    from tubelet.models import zoo
+
+    entry = zoo.find(name)
+    if entry is not None:
+        return entry.clip, entry.width
+    from tubelet.models.registry import create_model
+
+    model = create_model(name, weights=None)
+    return model.clip, model.width
 
 
 def timeline_facts(
