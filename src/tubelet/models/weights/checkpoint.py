@@ -35,7 +35,9 @@ KNOWN = {
     b"\x80\x04": "pickle",
     b"\x80\x05": "pickle",
 }
-OLD_PICKLE = re.compile(rb"\((d|l|i\w)|\}(q|r|\()|\](q|r|\()|c[\w.]+\n[\w.]+\n")  # protocols 0, 1
+OLD_PICKLE = re.compile(  # protocols 0 and 1: a container, or a global first
+    rb"\([dlptcSVUTXIK(\]}]|\}[qrp(]|\][qrp(]|c[\w.]+\n[\w.]+\n"
+)
 REFUSED = {
     b"\x1f\x8b": "a gzip archive (one upload of the zoo is such a file, and corrupt)",
     b"BZh": "a bzip2 archive",

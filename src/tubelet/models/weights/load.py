@@ -40,6 +40,8 @@ class LoadReport:
 
 def find_layout(checkpoint: Checkpoint) -> Layout:
     """The layout that recognises the key names. Raises WeightsError naming some keys."""
+    if checkpoint.metadata.get("format") == FORMAT:
+        return OURS
     for layout in LAYOUTS:
         if layout.recognises(checkpoint.tensors):
             return layout
