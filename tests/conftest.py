@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 
+# pytest-xdist runs one worker per core; torch threads on top of that make small networks 20 times
+# slower. Read by torch when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def shared_folder() -> Path | None:
     """The folder of reference data: $TUBELET_SHARED, or `shared` beside the checkout."""

@@ -1,14 +1,13 @@
-"""What several families share: checking a clip, checking tap names."""
+"""What several families share: checking clips and tap names, the dense head, initialisation."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from tubelet.errors import ClipError, UnknownName, did_you_mean
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def check_clip(
@@ -56,3 +55,56 @@ def check_taps(taps: Sequence[str], known: Iterable[str]) -> None:
             raise UnknownName(
                 f"no tap {tap!r}{did_you_mean(tap, known)} (this model has: {', '.join(known)})"
             )
+
+
+def keep(maps: Iterable[tuple[str, Tensor]], wanted: Iterable[str]) -> dict[str, Tensor]:
+    """The wanted ones of (name, map) pairs; nothing is computed behind the last of them."""
+    missing, found = set(wanted), dict[str, Tensor]()
+    for name, value in maps:
+        if name in missing:
+            found[name] = value
+            missing.discard(name)
+        if not missing:
+            break
+    assert not missing, f"the network never computed {missing}"
+    return found
+
+
+def windows(grid: Tensor, size: Sequence[int] | None) -> Tensor:
+    """Average over every window of `size` cells, stride 1; over the whole grid where None.
+
+    grid [B, C, T, H, W] to [B, C, T - t + 1, H - h + 1, W - w + 1]. This is how the reference's
+    test head makes several predictions of a clip larger than its training crop. Raises ClipError.
+    """
+    if size is None:
+        return grid.mean(dim=(2, 3, 4), keepdim=True)
+    cells = tuple(grid.shape[2:])
+    if any(n < k for n, k in zip(cells, size, strict=True)):
+        raise ClipError(
+            f"the head averages windows of {' x '.join(map(str, size))} cells (time, height, "
+            f"width), as in training; this clip gives {' x '.join(map(str, cells))}: "
+            "use more frames or a larger crop"
+        )
+    return F.avg_pool3d(grid, tuple(size), stride=1)
+
+
+def scores(logits: Tensor, activation: str) -> Tensor:
+    """[B, ..., classes] to [B, classes]: the activation at every position, then their mean."""
+    if activation == "softmax":
+        logits = logits.softmax(dim=-1)
+    elif activation == "sigmoid":
+        logits = logits.sigmoid()
+    return logits.flatten(1, -2).mean(dim=1) if logits.ndim > 2 else logits
+
+
+def he_init(model: nn.Module) -> None:
+    """Convolutions by He et al. (1502.01852), classifiers from N(0, 0.01); norms stay."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
