@@ -71,7 +71,8 @@ class DecodeEvents:
     """What went wrong while decoding; every count that is not zero becomes a warning of the row.
 
     corrupt_packets: packets marked as damaged by the container or refused by the decoder.
-    corrupt_frames: frames that the decoder marked as damaged; delivered all the same.
+    corrupt_frames: frames that the decoder marked as damaged and those that may build on
+    damage, up to the next key frame; delivered all the same.
     bad_timestamps: frames timed by the average rate for want of a usable PTS.
     missing_frames: frames that should exist and do not (packets without error and without
     frame, gaps in the numbers of a folder). size_changes: pictures scaled to the first size.
@@ -86,7 +87,7 @@ class DecodeEvents:
 
     @property
     def damaged(self) -> bool:
-        return bool(self.corrupt_packets or self.corrupt_frames)
+        return bool(self.corrupt_packets or self.corrupt_frames or self.missing_frames)
 
 
 class VideoReader(Protocol):

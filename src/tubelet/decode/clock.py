@@ -12,15 +12,22 @@ LONGEST_GAP_S = 86_400
 """A PTS more than a day after the frame before it is a damaged number, not a pause."""
 
 
+REORDERED = 16
+"""No codec shows frames more than this many places out of order."""
+
+
 class Clock:
     """Gives every frame, in display order, a time that is later than the one before.
 
-        PTS    0   2   4   -   8   6   12      one missing, one out of order
-        time   0   2   4   6   8  10   12      (1/rate = 2)
+        PTS    0   2   4   -   8   6   10      one missing, one out of order
+        time   0   2   4   6   8   9   10      (1/rate = 2)
         counted            *       *
 
-    A frame whose PTS is missing, not later than the time before it or implausibly far away is
-    shown one average frame interval after the frame before it, and counted.
+    A frame without PTS (or with an absurd one) is shown one average interval after the frame
+    before it. One whose PTS is not later than that is squeezed in before the next: half an
+    interval on, a quarter for a second one in a row, ..., so that good timestamps after it keep
+    their value. A longer run is a clock that was set back: then the average rate goes on.
+    Each of them is counted.
     """
 
     def __init__(self, *, start: Fraction, rate: Fraction, events: DecodeEvents) -> None:
@@ -28,23 +35,27 @@ class Clock:
         self._interval = 1 / rate
         self._events = events
         self._last: Fraction | None = None
+        self._late = 0
 
     def time(self, pts: Fraction | None) -> Fraction:
         """Seconds since the container's start of the next frame; `pts` in seconds or None."""
         wanted = None if pts is None else pts - self._start
-        last = self._last
-        if last is None:
-            good = wanted is not None and abs(wanted) <= LONGEST_GAP_S
+        if self._last is None:
+            usable = wanted is not None and abs(wanted) <= LONGEST_GAP_S
             instead = Fraction(0)
         else:
-            good = wanted is not None and 0 < wanted - last <= LONGEST_GAP_S
-            instead = last + self._interval
-        if good and wanted is not None:
-            self._last = wanted
+            gap = None if wanted is None else wanted - self._last
+            usable = gap is not None and 0 < gap <= LONGEST_GAP_S
+            self._late = self._late + 1 if gap is not None and gap <= 0 else 0
+            squeezed = 0 < self._late <= REORDERED
+            instead = self._last + (self._interval / 2**self._late if squeezed else self._interval)
+        if usable and wanted is not None:
+            time = wanted
         else:
             self._events.bad_timestamps += 1
-            self._last = instead
-        return self._last
+            time = instead
+        self._last = time
+        return time
 
 
 class Stamped(Protocol):

@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import av.error
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -25,6 +26,9 @@ CONTAINERS = (
 """Demuxers that may open a file. All of them keep to that one file: playlists and recipes
 (hls, dash, concat, image2, lavfi, sdp, ...) may name other files or addresses and are left out.
 The audio ones are here so that the message can say "no video stream"."""
+
+MPEG4_PLACEHOLDER = 8
+"""Bytes; a coded frame has more."""
 
 FALLBACK_RATE = Fraction(25)
 COVER_ART = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -69,7 +73,7 @@ def video_stream(container: InputContainer, path: str) -> VideoStream:
     streams = container.streams
     if not streams.video:
         kinds = sorted({stream.type for stream in streams})
-        what = f"only {' and '.join(kinds)}" if kinds else "no streams at all"
+        what = f"only {' and '.join(kinds)}" if kinds else "its header is missing: cut off?"
         raise NotAVideo(f"{path}: no video stream ({what})")
     moving = [s for s in streams.video if not s.disposition & COVER_ART]
     if not moving:
@@ -110,6 +114,14 @@ def start_time(container: InputContainer) -> Fraction:
 def has_no_pts(container: InputContainer) -> bool:
     """AVI stores one place in the file per frame, in decode order, and nothing else."""
     return container.format.name == "avi"
+
+
+def shows_a_frame(packet: Packet[VideoStream], codec: str) -> bool:
+    """False for packets that by design give no frame: VP8 frames with show_frame 0 (RFC 6386,
+    9.1) and the "not coded" placeholders that follow packed MPEG-4 B-frames in AVI."""
+    if codec == "vp8":
+        return bool(bytes(packet)[0] & 0x10)
+    return codec != "mpeg4" or packet.size > MPEG4_PLACEHOLDER
 
 
 def frame_rate(stream: VideoStream) -> tuple[Fraction, str | None]:

@@ -2,13 +2,13 @@
 
     demux ─▶ packet ─▶ decoder ─▶ frame ─▶ clock ─▶ Frame ─(rgb() called)─▶ picture
                │          │         │        │
-               └ corrupt_packets    │        └ bad_timestamps
-                          └ missing_frames   (counts in `events`)
-                                    └ corrupt_frames, size_changes
+               │          │         │        └ bad_timestamps       counts in `events`
+               │          │         └ corrupt_frames, size_changes
+               └──────────┴ corrupt_packets, missing_frames
 
 A packet that the decoder refuses is counted and the next one is tried, so that the readable part
 of a damaged video is used. A frame that the decoder marks as damaged is kept, because dropping it
-would move the index of every later frame, and counted.
+would move the index of every later frame, and counted (damage.py).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tubelet.decode.container import (
     start_time,
     video_stream,
 )
+from tubelet.decode.damage import Damage
 from tubelet.decode.picture import ToRGB, orientation
 from tubelet.errors import EmptyVideo
 from tubelet.types import DecodeEvents, Image, VideoInfo
@@ -103,6 +104,7 @@ class PyAVReader:
         if before is not None:
             shown, last = before
             lasts = last.duration * run.time_base if last.duration > 0 else 1 / run.rate
+            run.damage.end(ends=run.start + shown + lasts)
             yield PyAVFrame(index, float(shown), float(lasts), last, self._to_rgb)
 
     def close(self) -> None:
@@ -133,6 +135,7 @@ class _Pass:
             self.time_base = self.stream.time_base or Fraction(1, 1000)
             self.rate, self.rate_note = frame_rate(self.stream)
             self.times = DecodeOrder() if has_no_pts(self.container) else DisplayOrder()
+            self.damage = Damage(self.stream, self.events)
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
@@ -153,7 +156,7 @@ class _Pass:
             if (picture.width, picture.height) != size:
                 check_size(picture.width, picture.height, self.path)
                 self.events.size_changes += 1
-                self._say(
+                self.damage.say(
                     f"the size changes from {size[0]}x{size[1]} to "
                     f"{picture.width}x{picture.height}; pictures are scaled to the first size"
                 )
@@ -163,30 +166,21 @@ class _Pass:
 
     def _decode(self) -> Generator[tuple[VideoFrame, Fraction | None]]:
         """Decode packet by packet; errors are counted, never raised."""
-        events = self.events
-        expected = given = 0
         for packet in self._packets():
-            broken = packet is not None and packet.is_corrupt
-            discarded = packet is not None and packet.is_discard
             pictures: list[VideoFrame] = []
+            refused = None
             try:
                 pictures = self.stream.decode(packet)
             except av.error.FFmpegError as error:
-                broken = True
-                self._say(f"a packet cannot be decoded: {reason(error)}")
-            events.corrupt_packets += broken
-            expected += not (packet is None or broken or discarded)
-            if packet is not None and (pictures or not broken):
+                refused = reason(error)
+            self.damage.packet(packet, refused=refused)
+            if packet is not None and refused is None:
                 self.times.sent(packet)
             del packet
             while pictures:
-                given += 1
-                events.corrupt_frames += pictures[0].is_corrupt
+                self.damage.frame(pictures[0])
                 pts = self.times.shown(pictures[0])
                 yield pictures.pop(0), None if pts is None else pts * self.time_base
-        if given < expected:
-            events.missing_frames += expected - given
-            self._say(f"{expected - given} of {expected} intact packets gave no frame")
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets of the stream, then None to flush the decoder. Like FFmpeg's command line,
@@ -197,17 +191,12 @@ class _Pass:
                 if packet.size:
                     yield packet
         except av.error.FFmpegError as error:
-            self.events.corrupt_packets += 1
-            self._say(f"reading ends early: {reason(error)}")
+            self.damage.stopped(reason(error))
         yield None
-
-    def _say(self, message: str) -> None:
-        if message not in self.events.messages:
-            self.events.messages.append(message)
 
     def _nothing(self) -> str:
         refused = self.events.corrupt_packets
-        why = f": {refused} packets refused ({self.events.messages[0]})" if refused else ""
+        why = f": {refused} packets refused ({'; '.join(self.events.messages)})" if refused else ""
         return f"{self.path}: its video stream has no frame that can be decoded{why}"
 
     def close(self) -> None:

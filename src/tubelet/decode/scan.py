@@ -7,7 +7,7 @@ timeline says so: `exact` is False and `reason` tells why; the decoded count the
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av.error
@@ -22,14 +22,12 @@ from tubelet.decode.container import (
     has_no_pts,
     open_container,
     reason,
+    shows_a_frame,
     start_time,
     video_stream,
 )
 from tubelet.errors import EmptyVideo
 from tubelet.types import DecodeEvents, VideoReader
-
-PLACEHOLDER = 8
-"""MPEG-4 files with packed B-frames hold "not coded" packets of at most this many bytes."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,10 @@ class Timeline:
 class _Tally:
     """What is worth knowing of the packets, in the order of the file."""
 
-    stamps: list[int | None]
-    last_duration: int = 0
+    stamps: list[int | None] = field(default_factory=list[int | None])
+    last: tuple[int, int] = (-(2**63), 0)
+    """(stamp, duration) of the packet shown last."""
+    started: bool = False
     first_key: int | None = None
     doubt: str | None = None
 
@@ -74,10 +74,10 @@ def scan(path: str) -> Timeline:
         context = stream.codec_context
         in_order = has_no_pts(container)
         start, (rate, _) = start_time(container), frame_rate(stream)
-        tally = _Tally(stamps=[])
+        tally = _Tally()
         try:
             for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
+                if packet.size:
                     _count(packet, tally, codec=context.name, in_order=in_order)
         except av.error.FFmpegError as error:
             tally.doubts(f"reading ends early: {reason(error)}")
@@ -102,20 +102,22 @@ def scan(path: str) -> Timeline:
 def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: bool) -> None:
     if packet.is_corrupt:
         tally.doubts("a packet is marked as damaged")
-    if codec == "vp8" and not bytes(packet)[0] & 0x10:  # RFC 6386, 9.1: show_frame
+    if not shows_a_frame(packet, codec):
         return
-    if codec == "mpeg4" and packet.size <= PLACEHOLDER:
-        tally.doubts("MPEG-4 placeholder packets (packed B-frames)")
     stamp = packet.dts if in_order else packet.pts
-    if tally.first_key is None:
-        if packet.is_keyframe:
-            tally.first_key = stamp
-        if tally.stamps or not packet.is_keyframe:
+    if not tally.started:
+        tally.started = True
+        tally.first_key = stamp
+        if not packet.is_keyframe:
             tally.doubts("it does not start with a key frame")
-    elif stamp is not None and not in_order and stamp < tally.first_key:
+    if packet.is_discard:  # an edit list hides it
+        return
+    first = tally.first_key
+    if stamp is not None and first is not None and not in_order and stamp < first:
         tally.doubts("frames before the first key frame refer to what is not in the file")
     tally.stamps.append(stamp)
-    tally.last_duration = packet.duration or 0
+    if stamp is not None:
+        tally.last = max(tally.last, (stamp, packet.duration or 0))
 
 
 def _times(
@@ -132,7 +134,7 @@ def _times(
     times = [clock.time(None if stamp is None else stamp * unit) for stamp in stamps]
     if events.bad_timestamps > missing:
         tally.doubts("timestamps repeat")
-    lasts = tally.last_duration * unit if tally.last_duration > 0 else 1 / rate
+    lasts = tally.last[1] * unit if tally.last[1] > 0 else 1 / rate
     return np.array([float(time) for time in times]), float(times[-1] + lasts)
 
 
