@@ -53,7 +53,8 @@ FAMILY_MAY_IMPORT = {
     "x3d": {"layers"},
     # trunk: widths and grids of the blocks; pooling_attention: what both families attend with.
     "mvit": {"layers", "trunk", "pooling_attention"},
-    "revmvit": {"layers", "trunk", "pooling_attention", "mvit"},
+    "revmvit": {"layers", "trunk", "pooling_attention", "mvit", "reversible"},
+    "reversible": set(),
     "trunk": set(),
     "pooling_attention": {"trunk"},
     "nonlocal_block": {"layers"},

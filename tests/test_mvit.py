@@ -1,5 +1,6 @@
 """MViT-v1 and v2: the reference's numbers, the papers' tables, properties of the attention."""
 
+import functools
 import json
 import math
 from dataclasses import replace
@@ -37,14 +38,17 @@ CONFORMANCE = {
 }
 
 
-def tensors(golden, name):
+@functools.cache
+def tensors(name):
+    import golden
+
     return {key: torch.from_numpy(value) for key, value in golden.weights(name).items()}
 
 
-def loaded(golden, name, config):
+def loaded(name, config):
     """A network with the weights of seed 0, and those weights under our names."""
     model = mvit.build(config).eval()
-    ours = to_ours(tensors(golden, name), model)
+    ours = to_ours(tensors(name), model)
     model.load_state_dict(ours)
     return model, ours
 
@@ -76,7 +80,7 @@ def compare(golden, model, clip, want):
 
 @pytest.mark.parametrize("name", ["ImageNet/MVIT_B_16_CONV", "ImageNet/MVITv2_T"])
 def test_images_have_the_references_numbers(golden, name):
-    model, _ = loaded(golden, name, mvit.VARIANTS[CONFORMANCE[name]])
+    model, _ = loaded(name, mvit.VARIANTS[CONFORMANCE[name]])
     clip = torch.from_numpy(golden.inputs(name, clips=1)[0])[:, :, None]
     compare(golden, model, clip, golden.expected(name))
 
@@ -99,7 +103,7 @@ def test_other_sizes_resize_the_tables(golden, shared, case):
     config = mvit.resized(
         mvit.VARIANTS[CONFORMANCE[name]], frames=size["num_frames"], crop=size["crop"]
     )
-    model, ours = loaded(golden, name, config)
+    model, ours = loaded(name, config)
     want = dict(np.load(shared / "conformance" / "sizes" / f"{case}.npz"))
     for key, (_, shape) in facts["resized"].items():
         table = ours[rename(key)]

@@ -36,6 +36,7 @@ from tubelet.errors import ClipError
 from tubelet.models.layers import check_clip, check_taps
 from tubelet.models.pooling_attention import (
     AttentionVariant,
+    Drop,
     Mlp,
     PoolingAttention,
     SkipPool,
@@ -49,6 +50,7 @@ from tubelet.models.trunk import (
     Pooling,
     Trunk,
     Widths,
+    drop_path_schedule,
     image,
     patch_grid,
     pooling_schedule,
@@ -121,7 +123,9 @@ class Block(nn.Module):
     Widening, a linear layer on the normed tokens, replaces the skip path where channels grow.
     """
 
-    def __init__(self, widths: Widths, *, pooling: Pooling, config: Config) -> None:
+    def __init__(
+        self, widths: Widths, *, pooling: Pooling, config: Config, drop_path: float = 0.0
+    ) -> None:
         super().__init__()
         dim, hidden = widths.dim_attention, int(widths.dim_attention * config.trunk.mlp_ratio)
         self.norm_attention = layer_norm(widths.dim)
@@ -136,6 +140,7 @@ class Block(nn.Module):
         )
         self.norm_mlp = layer_norm(dim)
         self.mlp = Mlp(dim, hidden, widths.dim_out)
+        self.drop = Drop(path=drop_path, rate=config.trunk.dropout)
         self.widen_in_attention = config.widen_in_attention
         grows = widths.dim != widths.dim_out
         self.widen = nn.Linear(widths.dim, widths.dim_out) if grows else None
@@ -150,11 +155,11 @@ class Block(nn.Module):
         normed = self.norm_attention(x)
         if self.widen is not None and self.widen_in_attention:
             x = self.widen(normed)
-        x = self.pool_skip(x) + self.attention(normed)
+        x = self.pool_skip(x) + self.drop(self.attention(normed))
         normed = self.norm_mlp(x)
         if self.widen is not None and not self.widen_in_attention:
             x = self.widen(normed)
-        return x + self.mlp(normed)
+        return x + self.drop(self.mlp(normed))
 
 
 class MViT(nn.Module):
@@ -182,8 +187,10 @@ class MViT(nn.Module):
         self.patch_embed = patch_embedding(trunk, config.clip.channels)
         self.tokens = Tokens(trunk, grid=grid, class_token=config.class_token)
         self.blocks = nn.ModuleList(
-            Block(width, pooling=pooling, config=config)
-            for width, pooling in zip(widths, schedule, strict=True)
+            Block(width, pooling=pooling, config=config, drop_path=path)
+            for width, pooling, path in zip(
+                widths, schedule, drop_path_schedule(trunk), strict=True
+            )
         )
         self.norm = layer_norm(self.width)
         self.head = nn.Linear(self.width, config.num_classes)
@@ -213,17 +220,9 @@ class MViT(nn.Module):
         return {name: found[name] for name in taps}
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [B, N, C] of the last block to the feature [B, C] and the normed patch tokens.
-
-        With mean_pooling the norm follows the mean; then each token is normed with the variance
-        of the mean token, so that the mean of the normed tokens is still the feature.
-        """
+        """Tokens [B, N, C] of the last block to the feature [B, C] and the normed patch tokens."""
         if self.config.mean_pooling:
-            patches = x[:, self.prefix :]
-            mean = patches.mean(dim=1)
-            scale = (mean.var(dim=1, correction=0) + self.norm.eps).rsqrt()[:, None, None]
-            centred = patches - patches.mean(dim=2, keepdim=True)
-            return self.norm(mean), centred * scale * self.norm.weight + self.norm.bias
+            return normed_mean(x[:, self.prefix :], self.norm)
         x = self.norm(x)
         return (x[:, 0], x[:, 1:]) if self.prefix else (x.mean(dim=1), x)
 
@@ -234,6 +233,17 @@ class MViT(nn.Module):
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes]: the activation of the logits."""
         return activate(self(clip), self.activation)
+
+
+def normed_mean(patches: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """The norm of the mean of patches [B, N, C], and the patches [B, N, C] normed alike.
+
+    Each is normed with the variance of the mean token, so that their mean is the first result.
+    """
+    mean = patches.mean(dim=1)
+    scale = (mean.var(dim=1, correction=0) + norm.eps).rsqrt()[:, None, None]
+    centred = patches - patches.mean(dim=2, keepdim=True)
+    return norm(mean), centred * scale * norm.weight + norm.bias
 
 
 def patch_embedding(trunk: Trunk, channels: int) -> nn.Conv3d:

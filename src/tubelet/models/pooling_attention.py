@@ -242,6 +242,32 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
+class Drop(nn.Module):
+    """Dropout and stochastic depth at the end of a branch, in training: x [B, N, C].
+
+    path: share of samples that lose the branch. rate: share of its numbers. `seed` decides which:
+    the same seed removes the same again, and no global generator is touched. Without one the
+    global generator decides.
+    """
+
+    def __init__(self, *, path: float, rate: float) -> None:
+        super().__init__()
+        self.path, self.rate = path, rate
+
+    @property
+    def active(self) -> bool:
+        return self.training and (self.path > 0 or self.rate > 0)
+
+    def forward(self, x: Tensor, seed: int | None = None) -> Tensor:
+        if not self.active:
+            return x
+        generator = None if seed is None else torch.Generator(x.device).manual_seed(seed)
+        for share, shape in ((self.rate, x.shape), (self.path, (len(x), 1, 1))):
+            kept = torch.rand(shape, generator=generator, device=x.device) >= share
+            x = x * kept / (1 - share)
+        return x
+
+
 def init_weights(module: nn.Module) -> None:
     """Truncated normal, std 0.02, for every matrix, kernel and table; norms and biases plain."""
     for name, parameter in module.named_parameters():

@@ -82,6 +82,8 @@ class Trunk:
     are multiplied at these blocks. q_strides, kv_strides: block -> stride of the query and the
     key and value pooling. pool_kernel: None means stride + 1.
     position: absolute positions, one table for space and one for time, or one for both.
+    drop_path, dropout: training only; the share of samples, and of numbers, that a branch of the
+    last block loses (drop_path grows linearly from none in the first one).
     """
 
     depth: int = 16
@@ -97,6 +99,8 @@ class Trunk:
     kv_strides: Mapping[int, Grid] = field(default_factory=dict[int, Grid])
     pool_kernel: Grid | None = (3, 3, 3)
     position: Literal["separate", "joint"] | None = None
+    drop_path: float = 0.0
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,12 @@ def _kernel(size: Grid | None, stride: Grid | None) -> Kernel | None:
         return None
     kernel = Kernel(size or grown(stride), stride)
     return None if kernel == Kernel((1, 1, 1), (1, 1, 1)) else kernel
+
+
+def drop_path_schedule(trunk: Trunk) -> list[float]:
+    """The share of samples that each block loses, for stochastic depth."""
+    steps = max(trunk.depth - 1, 1)
+    return [trunk.drop_path * block / steps for block in range(trunk.depth)]
 
 
 def width_schedule(trunk: Trunk, *, in_attention: bool) -> list[Widths]:

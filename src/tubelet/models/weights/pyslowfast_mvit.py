@@ -38,7 +38,7 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^(blocks\.\d+)\.norm1\.", r"\1.norm_attention."),
     (r"^(blocks\.\d+)\.norm2\.", r"\1.norm_mlp."),
     (r"^(blocks\.\d+)\.(?:proj|res_proj)\.", r"\1.widen."),
-    (r"^(blocks\.\d+)\.pre_q_fuse\.fuse_fn\.", r"\1.fuse."),
+    (r"^(blocks\.\d+)\.pre_q_fuse\.fuse_fn\.", r"\1.fuse.mlp."),
     (r"^(blocks\.\d+)\.F\.", r"\1.f."),
     (r"^(blocks\.\d+)\.G\.", r"\1.g."),
     (r"\.attn\.proj\.", ".attention.out."),
