@@ -175,9 +175,13 @@ class InceptionI3D(nn.Module):
             found["dense_logits"] = self.classifier(found["grid"].movedim(1, -1))
         return {name: found[name] for name in taps}
 
+    def classify(self, pool: Tensor) -> Tensor:
+        """Logits [B, classes] of "pool" [B, D]."""
+        return self.classifier(pool)
+
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]: the mean over positions, since the classifier is linear."""
-        return self.classifier(self.features(clip)["pool"])
+        return self.classify(self.features(clip)["pool"])
 
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes] of the paper's test: activation of the mean logits."""

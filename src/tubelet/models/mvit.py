@@ -226,9 +226,13 @@ class MViT(nn.Module):
         x = self.norm(x)
         return (x[:, 0], x[:, 1:]) if self.prefix else (x.mean(dim=1), x)
 
+    def classify(self, pool: Tensor) -> Tensor:
+        """Logits [B, classes] of "pool" [B, D]."""
+        return self.head(pool)
+
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]."""
-        return self.head(self.features(clip)["pool"])
+        return self.classify(self.features(clip)["pool"])
 
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes]: the activation of the logits."""

@@ -293,9 +293,13 @@ class ResNet3D(nn.Module):
             found["dense_logits"] = self.classifier(windows(found["grid"], head).movedim(1, -1))
         return {tap: found[tap] for tap in taps}
 
+    def classify(self, pool: Tensor) -> Tensor:
+        """Logits [B, classes] of "pool" [B, D]."""
+        return self.classifier(pool)
+
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]: the classifier on "pool"."""
-        return self.classifier(self.features(clip)["pool"])
+        return self.classify(self.features(clip)["pool"])
 
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes] of the reference's test head: activation per window, then mean."""

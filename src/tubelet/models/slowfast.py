@@ -206,9 +206,13 @@ class SlowFast(nn.Module):
         ]
         return self.classifier(torch.cat(pooled, dim=1).movedim(1, -1))
 
+    def classify(self, pool: Tensor) -> Tensor:
+        """Logits [B, classes] of "pool" [B, D]."""
+        return self.classifier(pool)
+
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]: the classifier on "pool"."""
-        return self.classifier(self.features(clip)["pool"])
+        return self.classify(self.features(clip)["pool"])
 
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes] of the reference's test head: activation per window, then mean."""
