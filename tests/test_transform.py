@@ -11,6 +11,7 @@ from tubelet.errors import UsageError
 from tubelet.transform import (
     ViewConfig,
     crop_corner,
+    fitted_size,
     prepare,
     reference_view,
     resized_size,
@@ -88,7 +89,9 @@ sizes = st.integers(20, 120)
 @given(sizes, sizes, st.integers(8, 100), st.data())
 def test_the_fast_route_equals_whole_frames_in_float(height, width, short, data):
     crop = data.draw(st.integers(1, short))
-    view = ViewConfig(short, crop, *HALF, crops=3)
+    fit = data.draw(st.sampled_from(["short-side", "enlarge", "stretch"]))
+    long = data.draw(st.integers(short, 130)) if fit == "stretch" else None
+    view = ViewConfig(short, crop, *HALF, crops=3, fit=fit, long_side=long)
     frame = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), np.uint8)
     got = to_clip([prepare(frame, view)])
     for index in range(3):
@@ -115,7 +118,27 @@ def test_flip_adds_mirrored_views_and_pixels_come_back():
     np.testing.assert_array_equal(to_pixels(views, view)[1], frame[:, 10:70])
 
 
-@pytest.mark.parametrize("bad", [{"crop": 65}, {"crop": 0}, {"crops": 2}, {"resize": "cubic"}])
+def test_fits():
+    view = ViewConfig(226, 224, *HALF, fit="enlarge")
+    assert fitted_size(480, 640, view) == (480, 640)
+    assert fitted_size(120, 160, view) == (226, 301)
+    squashed = ViewConfig(256, 224, *HALF, fit="stretch", long_side=340)
+    assert fitted_size(180, 320, squashed) == (256, 340)
+
+
+BAD_VIEWS = [
+    {"crop": 65},
+    {"crop": 0},
+    {"crops": 2},
+    {"resize": "cubic"},
+    {"fit": "pad"},
+    {"fit": "stretch"},
+    {"long_side": 90},
+    {"fit": "stretch", "long_side": 60},
+]
+
+
+@pytest.mark.parametrize("bad", BAD_VIEWS)
 def test_bad_views_name_the_rule(bad):
     kwargs = {"short_side": 64, "crop": 64, "mean": HALF[0], "std": HALF[1], **bad}
     with pytest.raises(UsageError, match=r"need|must"):

@@ -1,7 +1,7 @@
 """Windows: counts, frame indices, padding, times; the streaming gatherer equals the plan."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -18,6 +18,7 @@ from tubelet.window import (
     count_rows,
     parse_fps,
     plan_windows,
+    row_limit,
     timeline,
 )
 
@@ -48,6 +49,23 @@ configs = st.builds(
     interval=st.integers(1, 4),
     stride=st.none() | st.integers(1, 40),
     tail=st.sampled_from(RULES),
+)
+published = st.builds(
+    WindowConfig,
+    frames=st.integers(1, 9),
+    interval=st.integers(1, 4),
+    stride=st.none() | st.integers(1, 40),
+    length=st.none() | st.integers(33, 45),
+    tail=st.sampled_from([*RULES, "backpad-open", "center", "center-zero"]),
+)
+seconds = st.builds(
+    WindowConfig,
+    frames=st.integers(1, 9),
+    interval=st.integers(1, 4),
+    length=st.integers(1, 40),
+    tail=st.just("repeat-second"),
+    fps=st.sampled_from([Fraction(5), Fraction(30)]),
+    index=st.just("linspace"),
 )
 
 
@@ -145,44 +163,45 @@ def clocks(draw):
     return [t / 600 for t in ticks[:-1]], ticks[-1] / 600
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=400)
 @given(
-    configs,
+    configs | published | seconds,
     clocks(),
     st.none() | st.sampled_from([Fraction(7), Fraction(30), Fraction(24000, 1001)]),
     st.sampled_from(["hold", "ffmpeg-near"]),
+    st.none() | st.floats(0.01, 10),
 )
-def test_the_stream_equals_the_plan(config, clock, fps, rule):
+def test_the_stream_equals_the_plan(config, clock, fps, rule, stream_s):
     """Frames pushed one by one give the rows of the plan, and each is prepared at most once."""
     times, end_s = clock
-    config = WindowConfig(
-        config.frames, config.interval, config.stride, tail=config.tail, fps=fps, resample=rule
-    )
+    config = replace(config, fps=config.fps or fps, resample=rule)
     prepared = []
 
     def prepare(frame):
         prepared.append(frame.index)
         return frame.index
 
-    gatherer = Gatherer(config, prepare=prepare, black=BLACK, native_fps=Fraction(30))
+    limit = row_limit(stream_s, config)
+    gatherer = Gatherer(config, prepare=prepare, black=BLACK, native_fps=Fraction(30), limit=limit)
     rows = []
     for i, t in enumerate(times):
         until = times[i + 1] if i + 1 < len(times) else end_s
         rows.extend(gatherer.feed(Numbered(i, t, until - t)))
     rows.extend(gatherer.finish())
 
-    plan = plan_windows(info(len(times)), config, times, end_s)
+    promised = replace(info(len(times)), stream_s=stream_s)
+    plan = plan_windows(promised, config, times, end_s)
     assert [r.window for r in rows] == plan
     assert [tuple(r.pixels) for r in rows] == [w.frames for w in plan]
     assert len(prepared) == len(set(prepared))
     for row in rows:
         assert row.start_s < row.end_s
-        if fps is None:
-            assert row.start_s == times[row.window.frames[0]]
+        if config.fps is None:
+            assert row.start_s == times[row.window.own[0]]
 
 
 @settings(deadline=None)
-@given(configs, st.integers(500, 700))
+@given(configs | published | seconds, st.integers(500, 700))
 def test_held_frames_do_not_grow_with_the_video(config, n):
     gatherer = Gatherer(config, prepare=lambda f: f.index, black=BLACK, native_fps=Fraction(30))
     most = 0
@@ -190,7 +209,8 @@ def test_held_frames_do_not_grow_with_the_video(config, n):
         for _ in gatherer.feed(Numbered(i, i / 30, 1 / 30)):
             pass
         most = max(most, len(gatherer._held))
-    assert most <= 2 * config.span + config.step
+    second = int(config.fps) if config.tail == "repeat-second" else 0
+    assert most <= 2 * max(config.span, config.reach) + config.step + second
 
 
 @pytest.mark.parametrize(

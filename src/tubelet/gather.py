@@ -7,8 +7,9 @@ Push frames in display order, take rows as soon as their last position is known:
                 └──── 1 ────┘
 
 Held at any time: the prepared frames of the open windows (at most the offsets of one span, times
-span / stride windows that share them; the whole last span under `backpad`), and one decoded frame,
-whose display end is known only when the next one appears. Memory does not grow with the video.
+span / stride windows that share them; the whole last span under `backpad`, and the last second
+too under `repeat-second`), and two decoded frames: the newest, whose display end is known only
+when the next one appears, and that of the last position. Memory does not grow with the video.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from fractions import Fraction
 from typing import Generic, TypeVar
 
 from tubelet.types import Frame, Window
-from tubelet.window import BLACK, WindowConfig, boundary, count_rows, offsets, place
+from tubelet.window import (
+    BLACK,
+    WindowConfig,
+    boundary,
+    count_rows,
+    last_second,
+    offsets,
+    place,
+)
 
 P = TypeVar("P")
 
@@ -52,8 +61,9 @@ class Gatherer(Generic[P]):
     """One set of windows over one video.
 
     prepare: frame -> pixels, called once for every frame that a window wants.
-    black: the pixels of a black frame (tail rule `zero`). native_fps: the video's average rate.
-    `frames` and `positions` count what has been seen.
+    black: the pixels of a black frame (tail rules `zero`, `center-zero`). native_fps: the video's
+    average rate. limit: most rows, `window.row_limit`. `frames` and `positions` count what has been
+    seen.
     """
 
     def __init__(
@@ -63,18 +73,21 @@ class Gatherer(Generic[P]):
         prepare: Callable[[Frame], P],
         black: P,
         native_fps: Fraction,
+        limit: int | None = None,
     ) -> None:
         self.config = config
         self.frames = 0
         self.positions = 0
         self._prepare = prepare
         self._black = black
+        self._limit = limit
         self._offsets = offsets(config, native_fps)
         self._wanted = frozenset(self._offsets)
         self._next = 0
         self._first_s = 0.0
         self._pending: Frame | None = None
         self._held: dict[int, _Held[P]] = {}
+        self._newest: tuple[Frame, P | None, float, float] | None = None
 
     def feed(self, frame: Frame) -> Iterator[Row[P]]:
         """The next frame, in display order. Yields the rows that are complete now."""
@@ -92,7 +105,8 @@ class Gatherer(Generic[P]):
             return
         yield from self._show(last, last.time_s + last.duration_s, final=True)
         self._pending = None
-        for k in range(self._next, count_rows(self.positions, self.config)):
+        self._hold_newest()
+        for k in range(self._next, count_rows(self.positions, self.config, limit=self._limit)):
             yield self._row(k)
 
     def _show(self, frame: Frame, end_s: float, *, final: bool) -> Iterator[Row[P]]:
@@ -100,20 +114,29 @@ class Gatherer(Generic[P]):
         stop = self._stop(end_s, final=final)
         pixels: P | None = None
         for position in range(self.positions, stop):
-            is_last = final and position == stop - 1
-            if not (is_last or self._is_wanted(position)):
-                continue
-            if pixels is None:
-                pixels = self._prepare(frame)
-            self._held[position] = _Held(pixels, frame.index, *self._times(position, frame, end_s))
+            times = self._times(position, frame, end_s)
+            if self._is_wanted(position):
+                pixels = self._prepare(frame) if pixels is None else pixels
+                self._held[position] = _Held(pixels, frame.index, *times)
+            self._newest = (frame, pixels, *times)
         self.positions = max(self.positions, stop)
-        if self.config.tail == "backpad":
-            self._forget(min(self._next * self.config.step, self.positions - self.config.span))
-        while self._next * self.config.step + self.config.span <= self.positions:
-            yield self._row(self._next)
+        self._forget()
+        while self._start() + self.config.reach <= self.positions:
+            if self._limit is None or self._next < self._limit:
+                yield self._row(self._next)
             self._next += 1
-            if self.config.tail != "backpad":
-                self._forget(self._next * self.config.step)
+            self._forget()
+
+    def _hold_newest(self) -> None:
+        """The timeline's last position, which padding repeats though no window may sample it."""
+        if self._newest is not None and self.positions - 1 not in self._held:
+            frame, pixels, start_s, end_s = self._newest
+            pixels = self._prepare(frame) if pixels is None else pixels
+            self._held[self.positions - 1] = _Held(pixels, frame.index, start_s, end_s)
+
+    def _start(self) -> int:
+        """Where the next window starts."""
+        return self.config.shift + self._next * self.config.step
 
     def _stop(self, end_s: float, *, final: bool) -> int:
         if self.config.fps is None:
@@ -130,13 +153,22 @@ class Gatherer(Generic[P]):
 
     def _is_wanted(self, position: int) -> bool:
         config = self.config
-        if config.tail == "backpad":
+        if config.tail in ("backpad", "backpad-open", "repeat-second"):
             return True
-        first = max(self._next, -(-(position - config.span + 1) // config.step))
-        starts = range(first, position // config.step + 1)
-        return any(position - k * config.step in self._wanted for k in starts)
+        if position == 0 and config.tail == "center" and config.shift < 0:
+            return True
+        past = position - config.shift
+        first = max(self._next, -(-(past - config.reach + 1) // config.step))
+        starts = range(first, past // config.step + 1)
+        return any(past - k * config.step in self._wanted for k in starts)
 
-    def _forget(self, before: int) -> None:
+    def _forget(self) -> None:
+        """Drop what neither the next window nor, under some tail rules, the last one may use."""
+        config, before = self.config, self._start()
+        if config.tail in ("backpad", "backpad-open"):
+            before = min(before, self.positions - config.reach)
+        elif config.tail == "repeat-second":
+            before = min(before, last_second(self.positions, config))
         for position in [p for p in self._held if p < before]:
             del self._held[position]
 
@@ -144,6 +176,7 @@ class Gatherer(Generic[P]):
         spot = place(k, self.positions, self.config, self._offsets)
         held = [None if p == BLACK else self._held[p] for p in spot.positions]
         pixels = [self._black if h is None else h.pixels for h in held]
-        own = [h for h in held[: spot.real] if h is not None]
-        window = Window(k, tuple(BLACK if h is None else h.frame for h in held), spot.real)
+        own = [h for h in held[spot.lead : spot.lead + spot.real] if h is not None]
+        frames = tuple(BLACK if h is None else h.frame for h in held)
+        window = Window(k, frames, spot.real, spot.lead)
         return Row(window, pixels, own[0].start_s, own[-1].end_s)

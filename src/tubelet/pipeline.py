@@ -21,7 +21,7 @@ from tubelet.errors import FeatureError, UsageError, did_you_mean
 from tubelet.gather import Gatherer, Row
 from tubelet.transform import Prepared, ViewConfig, black, prepare, to_clip, view_config
 from tubelet.types import Features, Frame, Image, VideoInfo, VideoReader
-from tubelet.window import WindowConfig
+from tubelet.window import WindowConfig, row_limit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,8 @@ class Options:
 
     taps: names of `model.taps`. keep: which axes survive: a row is [D], [T', D] or [T', H', W', D].
     logits: class scores too. merge: views (crops, flips) are averaged, or kept as a first axis.
-    color: matrix of the decoder, `auto` or `legacy601`. dtype: of the stored numbers.
+    color: matrix of the decoder, `auto` or `legacy601`. dtype: of the stored numbers. preset: name
+    of the convention that window, view and these options follow, and what overrides it.
     """
 
     taps: tuple[str, ...] = ("pool",)
@@ -47,6 +48,7 @@ class Options:
     precision: Precision = "fp32"
     color: Literal["auto", "legacy601"] = "auto"
     dtype: Literal["float32", "float16"] = "float32"
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         for name, kinds in (("keep", Keep), ("merge", Merge), ("precision", Precision)):
@@ -251,6 +253,7 @@ def gather_rows(
             prepare=lambda shot, view=e.view: shot.prepared(view),  # pyright: ignore
             black=black(e.view),
             native_fps=reader.info.fps,
+            limit=row_limit(reader.info.stream_s, e.window),
         )
         for e in extractors
     ]
@@ -280,7 +283,7 @@ def _append(output: Output, row: Row[Prepared], values: dict[str, NDArray[Any]])
         output.values.setdefault(name, []).append(value)
     output.start_s.append(row.start_s)
     output.end_s.append(row.end_s)
-    output.frames.append([row.window.frames[0], row.window.frames[row.window.real - 1]])
+    output.frames.append([row.window.own[0], row.window.own[-1]])
     output.padded.append(row.window.padded)
 
 

@@ -38,7 +38,9 @@ class ViewConfig:
 
     short_side, crop: pixels. crops: 1 (centre) or 3 (left, centre, right; top, centre, bottom of an
     upright video). flip: add the mirrored view of each. resize: `float`, or `uint8`: the resized
-    pixel is rounded to a level, as tools do that resize images and not tensors.
+    pixel is rounded to a level, as tools do that resize images and not tensors. fit: `short-side`;
+    `enlarge`: only frames whose short side is shorter are resized; `stretch`: to short_side x
+    long_side (height x width), whatever the aspect ratio.
     """
 
     short_side: int
@@ -48,6 +50,8 @@ class ViewConfig:
     crops: Literal[1, 3] = 1
     flip: bool = False
     resize: Literal["float", "uint8"] = "float"
+    fit: Literal["short-side", "enlarge", "stretch"] = "short-side"
+    long_side: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.short_side <= 4096:
@@ -59,6 +63,15 @@ class ViewConfig:
             raise UsageError(f"crops is {self.crops}; it must be 1 or 3")
         if self.resize not in ("float", "uint8"):
             raise UsageError(f"resize is {self.resize!r}; it must be float or uint8")
+        if self.fit not in ("short-side", "enlarge", "stretch"):
+            raise UsageError(f"fit is {self.fit!r}; it must be short-side, enlarge or stretch")
+        if (self.long_side is not None) != (self.fit == "stretch") or (
+            self.long_side is not None and not self.short_side <= self.long_side <= 4096
+        ):
+            raise UsageError(
+                f"long side {self.long_side}, fit {self.fit}: `stretch`, and only it, must have a "
+                "long side between the short side and 4096"
+            )
 
     @property
     def views(self) -> int:
@@ -75,6 +88,15 @@ def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     if width < height:
         return math.floor(height / width * short_side), short_side
     return short_side, math.floor(width / height * short_side)
+
+
+def fitted_size(height: int, width: int, view: ViewConfig) -> tuple[int, int]:
+    """(height, width) that a frame is resized to before it is cropped."""
+    if view.fit == "stretch" and view.long_side is not None:
+        return view.short_side, view.long_side
+    if view.fit == "enlarge" and min(height, width) >= view.short_side:
+        return height, width
+    return resized_size(height, width, view.short_side)
 
 
 def crop_corner(height: int, width: int, crop: int, index: int) -> tuple[int, int]:
@@ -105,7 +127,7 @@ def _taps(
     height: int, width: int, view: ViewConfig, index: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
     """Flat source positions [4, crop * crop]; weights along y [crop, 1, 1] and x [crop, 1]."""
-    tall, wide = resized_size(height, width, view.short_side)
+    tall, wide = fitted_size(height, width, view)
     top, left = crop_corner(tall, wide, view.crop, index)
     y0, y1, wy = _axis(height, tall, top, view.crop)
     x0, x1, wx = _axis(width, wide, left, view.crop)
@@ -170,7 +192,7 @@ def reference_view(frames: NDArray[np.uint8], view: ViewConfig, index: int = 1) 
 
     clip = torch.from_numpy(frames).float() / 255.0
     clip = ((clip - torch.tensor(view.mean)) / torch.tensor(view.std)).permute(3, 0, 1, 2)
-    tall, wide = resized_size(frames.shape[1], frames.shape[2], view.short_side)
+    tall, wide = fitted_size(frames.shape[1], frames.shape[2], view)
     clip = interpolate(clip, size=(tall, wide), mode="bilinear", align_corners=False)
     top, left = crop_corner(tall, wide, view.crop, index)
     return clip[:, :, top : top + view.crop, left : left + view.crop]

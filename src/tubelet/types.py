@@ -27,6 +27,7 @@ class VideoInfo:
 
     `width` and `height` are those of the frames as delivered, after rotation. `frames` and
     `duration_s` are the header's promises: what is decoded decides. `fps` is the average rate.
+    `stream_s` is the video stream's own duration, None where the header lacks it or a frame count.
     """
 
     path: str
@@ -43,6 +44,7 @@ class VideoInfo:
     backend: str
     size_bytes: int
     notes: tuple[str, ...] = ()
+    stream_s: float | None = None
 
 
 class Frame(Protocol):
@@ -151,13 +153,20 @@ class VideoModel(Protocol):
 class Window:
     """One row: the frames that one clip is made of.
 
-    `frames` are indices of the video's own frames in decoder order, -1 for a black frame. The
-    first `real` of them are the window's own, the other `padded` ones fill it up.
+    `frames` are indices of the video's own frames in decoder order, -1 for a black frame. After
+    the first `lead` (0 unless windows are centred), `real` of them are the window's own; the
+    other `padded` ones fill it up.
     """
 
     index: int
     frames: tuple[int, ...]
     real: int
+    lead: int = 0
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The frames that are not filled up."""
+        return self.frames[self.lead : self.lead + self.real]
 
     @property
     def padded(self) -> int:

@@ -20,6 +20,15 @@ A window is full when its whole span lies on the timeline. Tail rules for what i
     zero      black frames (before normalisation)            as pad
     backpad   the last window is moved back to end at N      1 + ceil(max(0, N - span) / S)
 
+Three more rules exist only because published features were made with them (`presets.py`):
+
+    backpad-open    as backpad, but no window reaches the timeline's last frame       ceil(N / S)
+    repeat-second   the last frame is repeated to a whole second, then the last second as often as
+                    the last window needs; rows beyond the header's duration are cut  ceil(N / S)
+    center          window k is centred on position floor(S / 2) + k*S; indices are clamped to the
+                    timeline at both ends                              ceil((N - floor(S / 2)) / S)
+    center-zero     as center, with black frames at both ends
+
 A video shorter than one span gives one padded row under `backpad` as well.
 """
 
@@ -36,7 +45,17 @@ import numpy as np
 from tubelet.errors import UsageError
 from tubelet.types import VideoInfo, Window
 
-Tail = Literal["drop", "pad", "loop", "zero", "backpad"]
+Tail = Literal[
+    "drop",
+    "pad",
+    "loop",
+    "zero",
+    "backpad",
+    "backpad-open",
+    "repeat-second",
+    "center",
+    "center-zero",
+]
 Resample = Literal["hold", "ffmpeg-near"]
 Index = Literal["every-kth", "linspace"]
 
@@ -80,6 +99,18 @@ class WindowConfig:
             if getattr(self, name) not in get_args(kinds):
                 known = ", ".join(get_args(kinds))
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {known}")
+        reach = (self.frames - 1) * self.interval + 1
+        if self.length is not None and self.length < reach and self.index == "every-kth":
+            raise UsageError(
+                f"length is {self.length}; it must hold the window's {reach} positions"
+            )
+        if self.tail == "repeat-second":
+            if self.fps is None or self.fps.denominator != 1:
+                raise UsageError(f"fps is {self.fps}; tail repeat-second must have a whole rate")
+            if self.step != self.span:
+                raise UsageError(
+                    f"stride is {self.step}; tail repeat-second must have the window's {self.span}"
+                )
 
     @property
     def span(self) -> int:
@@ -91,18 +122,54 @@ class WindowConfig:
         """S: positions between the starts of two windows."""
         return self.stride or self.span
 
+    @property
+    def centred(self) -> bool:
+        """Whether windows surround their positions instead of starting there."""
+        return self.tail in ("center", "center-zero")
 
-def count_rows(n: int, config: WindowConfig) -> int:
-    """Rows of a timeline of n positions."""
+    @property
+    def shift(self) -> int:
+        """Where window 0 starts: 0, or before the timeline when windows are centred."""
+        if not self.centred:
+            return 0
+        return self.step // 2 - self.frames // 2 * self.interval
+
+    @property
+    def reach(self) -> int:
+        """Positions after a window's start that must be known before it is certain."""
+        if self.centred:
+            return self.frames * self.interval
+        return self.span + (self.tail == "backpad-open")
+
+
+def count_rows(n: int, config: WindowConfig, *, limit: int | None = None) -> int:
+    """Rows of a timeline of n positions; at most `limit`, see `row_limit`."""
     if n < 1:
         return 0
     span, step = config.span, config.step
     beyond = -(-max(0, n - span) // step)
     if config.tail == "drop":
-        return 0 if n < span else (n - span) // step + 1
-    if config.tail == "backpad":
-        return 1 + beyond
-    return min(-(-n // step), 1 + beyond)
+        rows = 0 if n < span else (n - span) // step + 1
+    elif config.tail == "backpad":
+        rows = 1 + beyond
+    elif config.tail in ("backpad-open", "repeat-second"):
+        rows = -(-n // step)
+    elif config.centred:
+        rows = max(0, -(-(n - step // 2) // step))
+    else:
+        rows = min(-(-n // step), 1 + beyond)
+    return rows if limit is None else min(rows, limit)
+
+
+def row_limit(stream_s: float | None, config: WindowConfig) -> int | None:
+    """Most rows that `VideoInfo.stream_s` allows; None for every tail but `repeat-second`.
+
+    ceil(duration of the video stream / seconds of a window), to the microsecond that ffprobe shows.
+    """
+    if config.tail != "repeat-second" or stream_s is None:
+        return None
+    assert config.fps is not None
+    return math.ceil(round(stream_s, 6) / (config.span / float(config.fps)))
 
 
 def linspace_indices(start: float, end: float, count: int, last: int) -> list[int]:
@@ -131,28 +198,49 @@ def offsets(config: WindowConfig, native_fps: Fraction = Fraction(30)) -> tuple[
 
 @dataclass(frozen=True)
 class Placement:
-    """One window on the timeline: W positions (BLACK where black) and how many are real."""
+    """One window on the timeline: W positions (BLACK where black).
+
+    The first `lead` and the last ones fill up; `real` of them, in between, are the window's own.
+    """
 
     index: int
     positions: tuple[int, ...]
     real: int
+    lead: int = 0
 
 
 def place(k: int, n: int, config: WindowConfig, wanted: Sequence[int]) -> Placement:
     """Window k of a timeline of n positions; `wanted` are the window's offsets."""
-    start = k * config.step
-    if config.tail == "backpad" and start + config.span > n:
-        start = max(0, n - config.span)
-    inside = [start + o for o in wanted if start + o < n]
-    real = len(inside)
-    missing = len(wanted) - real
-    if config.tail == "zero":
-        filler = [BLACK] * missing
-    elif config.tail == "loop":
-        filler = [inside[i % real] for i in range(missing)]
-    else:
-        filler = [n - 1] * missing
-    return Placement(k, tuple(inside + filler), real)
+    start = config.shift + k * config.step
+    end = n - 1 if config.tail == "backpad-open" else n
+    if config.tail in ("backpad", "backpad-open") and start + config.span > end:
+        start = max(0, end - config.span)
+    places = [start + o for o in wanted]
+    lead = sum(p < 0 for p in places)
+    inside = [p for p in places if 0 <= p < n]
+    beyond = places[lead + len(inside) :]
+    tail = _filler(config, n, inside, beyond)
+    head = BLACK if config.tail == "center-zero" else 0
+    return Placement(k, (*[head] * lead, *inside, *tail), len(inside), lead)
+
+
+def _filler(config: WindowConfig, n: int, inside: list[int], beyond: list[int]) -> list[int]:
+    """What stands for the places of a window that lie beyond the timeline's n positions."""
+    if config.tail in ("zero", "center-zero"):
+        return [BLACK] * len(beyond)
+    if config.tail == "loop":
+        return [inside[i % len(inside)] for i in range(len(beyond))]
+    if config.tail == "repeat-second":
+        rate = int(config.fps or 1)
+        last = last_second(n, config)
+        return [min(last + p % rate if p >= last + rate else p, n - 1) for p in beyond]
+    return [n - 1] * len(beyond)
+
+
+def last_second(n: int, config: WindowConfig) -> int:
+    """First position of the second in which a timeline of n positions ends."""
+    rate = int(config.fps or 1)
+    return max(0, n - 1) // rate * rate
 
 
 def boundary(time_s: float, first_s: float, config: WindowConfig) -> int:
@@ -208,9 +296,10 @@ def plan_windows(
         end_s = times[-1] + float(1 / info.fps) if times else 0.0
     shown = timeline(times, end_s, config)
     wanted = offsets(config, info.fps)
-    rows = (place(k, len(shown), config, wanted) for k in range(count_rows(len(shown), config)))
+    count = count_rows(len(shown), config, limit=row_limit(info.stream_s, config))
+    rows = (place(k, len(shown), config, wanted) for k in range(count))
     return [
-        Window(p.index, tuple(shown[q] if q != BLACK else BLACK for q in p.positions), p.real)
+        Window(p.index, tuple(shown[q] if q != BLACK else q for q in p.positions), p.real, p.lead)
         for p in rows
     ]
 
@@ -226,7 +315,11 @@ def parse_fps(text: str) -> Fraction | None:
 
 
 def row_times(
-    windows: Sequence[Window], times: Sequence[float], end_s: float, config: WindowConfig
+    windows: Sequence[Window],
+    times: Sequence[float],
+    end_s: float,
+    config: WindowConfig,
+    native_fps: Fraction = Fraction(30),
 ) -> list[tuple[float, float]]:
     """(start_s, end_s) of planned rows: the first frame appears, the last real one's display ends.
 
@@ -234,14 +327,14 @@ def row_times(
     """
     ends = [*times[1:], end_s]
     if config.fps is None:
-        return [(times[w.frames[0]], ends[w.frames[w.real - 1]]) for w in windows]
+        return [(times[w.own[0]], ends[w.own[-1]]) for w in windows]
     n = len(timeline(times, end_s, config))
-    wanted = offsets(config)
+    wanted = offsets(config, native_fps)
     tick = float(1 / config.fps)
     spans: list[tuple[float, float]] = []
     for w in windows:
         spot = place(w.index, n, config, wanted)
-        first, last = spot.positions[0], spot.positions[spot.real - 1]
+        first, last = spot.positions[spot.lead], spot.positions[spot.lead + spot.real - 1]
         spans.append(
             (times[0] + float(first / config.fps), times[0] + float(last / config.fps) + tick)
         )

@@ -18,6 +18,7 @@ VERBS = {
     "extract": "videos -> features",
     "plan": "what extract would do: windows, rows, sizes; decodes no pixels",
     "classify": "class names of videos",
+    "presets": "published conventions of cutting and storing, with their sources",
     "show": "a video's streams and timing, or a feature file's rows and provenance",
 }
 

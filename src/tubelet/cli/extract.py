@@ -14,12 +14,14 @@ from tubelet.cli.options import (
     DEFAULT_MODEL,
     DEVICE,
     MODELS,
+    PRESET,
     VIEW_OPTIONS,
     WEIGHTS,
     WINDOW_OPTIONS,
     stacked,
     view_of,
     windows_of,
+    with_preset,
 )
 
 
@@ -27,6 +29,7 @@ from tubelet.cli.options import (
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
 @MODELS
+@PRESET
 @WEIGHTS
 @stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
 @click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto")
@@ -51,6 +54,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
 
     Example: tubelet extract videos/ -o features/ -m i3d_inception.k400 --stride 16
     """
+    choices = with_preset(choices)
     from tubelet.cli.progress import Progress
     from tubelet.inputs import collect
     from tubelet.scale.local import Job, run
@@ -89,6 +93,7 @@ def build_extractors(choices: dict[str, Any]) -> list[Any]:
         precision=choices["precision"],
         color=choices["color"],
         dtype=choices["dtype"],
+        preset=choices["preset"],
     )
     loaded = [create_model(name, **weights) for name in names]
     windows = windows_of([m.clip for m in loaded], choices)

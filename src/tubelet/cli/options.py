@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from tubelet.errors import UsageError
 from tubelet.transform import ViewConfig, view_config
 from tubelet.types import ClipSpec
-from tubelet.window import WindowConfig, parse_fps
+from tubelet.window import Tail, WindowConfig, parse_fps
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -23,6 +23,9 @@ MODELS = click.option(
     "models",
     multiple=True,
     help=f"Model id; repeat for several. [{DEFAULT_MODEL}]",
+)
+PRESET = click.option(
+    "--preset", help="A published convention, see `tubelet presets`; other options override it."
 )
 WEIGHTS = click.option("--weights", help="A checkpoint file instead of the zoo's weights.")
 DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -37,7 +40,7 @@ WINDOW_OPTIONS: list[Decorator] = [
     click.option("--stride", type=int, help="S: frames between windows. [W*K, no overlap]"),
     click.option(
         "--tail",
-        type=click.Choice(["pad", "drop", "loop", "zero", "backpad"]),
+        type=click.Choice(get_args(Tail)),
         default="pad",
         show_default=True,
         help="What becomes of the incomplete last window.",
@@ -69,6 +72,35 @@ def stacked(*groups: list[Decorator]) -> Decorator:
     return apply
 
 
+def with_preset(choices: dict[str, Any]) -> dict[str, Any]:
+    """What --preset says, under what the command line says. UnknownName for an unknown preset.
+
+    "preset" becomes what the recipe tells of it: the name, and the options that override it.
+    """
+    if choices["preset"] is None:
+        return choices
+    from tubelet.presets import find
+
+    context = click.get_current_context()
+    preset = find(choices["preset"])
+    given: list[str] = []
+    merged = dict(choices)
+    for name, value in preset.choices().items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            if choices[name] != value:
+                given.append(name)
+        else:
+            merged[name] = value
+    if preset.needs_weights and "models" not in given and not merged.get("weights", True):
+        raise UsageError(
+            f"preset {preset.name}: its weights are not public; name a file with --weights, or "
+            "another model with -m"
+        )
+    overridden = f" (but {', '.join(sorted(given))})" if given else ""
+    return {**merged, "preset": preset.name + overridden}
+
+
 def windows_of(clips: list[ClipSpec], choices: dict[str, Any]) -> list[WindowConfig]:
     """One window configuration per model, over one plan.
 
@@ -80,8 +112,11 @@ def windows_of(clips: list[ClipSpec], choices: dict[str, Any]) -> list[WindowCon
             frames=clip.frames if choices["window"] is None else choices["window"],
             interval=clip.interval if choices["interval"] is None else choices["interval"],
             stride=choices["stride"],
+            length=choices.get("length"),
             tail=choices["tail"],
             fps=parse_fps(choices["fps"]),
+            resample=choices.get("resample", "hold"),
+            index=choices.get("index", "every-kth"),
         )
         for clip in clips
     ]
@@ -109,4 +144,6 @@ def view_of(clip: ClipSpec, choices: dict[str, Any]) -> ViewConfig:
         crops=3 if choices["crops"] == "3" else 1,
         flip=choices["flip"],
         resize=choices["resize"],
+        fit=choices.get("fit", "short-side"),
+        long_side=choices.get("long_side"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,11 +15,13 @@ from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
     MODELS,
+    PRESET,
     VIEW_OPTIONS,
     WINDOW_OPTIONS,
     stacked,
     view_of,
     windows_of,
+    with_preset,
 )
 from tubelet.errors import TubeletError, UsageError
 from tubelet.types import ClipSpec, VideoInfo, Window
@@ -28,6 +31,7 @@ from tubelet.window import WindowConfig
 @click.command(name="plan")
 @click.argument("inputs", nargs=-1, required=True)
 @MODELS
+@PRESET
 @stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--rows", is_flag=True, help="Every row with its frames and times.")
@@ -42,6 +46,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     """
     from tubelet.inputs import collect
 
+    choices = with_preset(choices)
     names = choices["models"] or (DEFAULT_MODEL,)
     facts_of = {name: model_facts(name) for name in names}
     clips = [facts_of[name][0] for name in names]
@@ -110,6 +115,7 @@ def timeline_facts(
         "end_s": ends[inside[-1]] if inside else 0.0,
         "first": inside[0] if inside else 0,
         "fps": found.fps,
+        "stream_s": found.stream_s,
         "duration_s": found.end_s - times[0],
         "exact": found.exact,
         "reason": found.reason,
@@ -123,8 +129,9 @@ def plan_record(
     from tubelet.window import plan_windows, row_times
 
     times, end_s = facts["times"], facts["end_s"]
-    windows = plan_windows(_info(identity, facts["fps"], len(times)), config, times, end_s)
-    spans = row_times(windows, times, end_s, config)
+    info = replace(_info(identity, facts["fps"], len(times)), stream_s=facts["stream_s"])
+    windows = plan_windows(info, config, times, end_s)
+    spans = row_times(windows, times, end_s, config, facts["fps"])
     return {
         "id": identity,
         "model": model,

@@ -111,6 +111,13 @@ def start_time(container: InputContainer) -> Fraction:
     return min(near, default=rounded)
 
 
+def stream_seconds(stream: VideoStream) -> float | None:
+    """The stream's own duration; None where the header lacks it or a frame count (Matroska)."""
+    if not stream.duration or stream.duration < 0 or not stream.frames or stream.time_base is None:
+        return None
+    return float(stream.duration * stream.time_base)
+
+
 def has_no_pts(container: InputContainer) -> bool:
     """AVI stores one place in the file per frame, in decode order, and nothing else."""
     return container.format.name == "avi"

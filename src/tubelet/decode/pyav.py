@@ -34,6 +34,7 @@ from tubelet.decode.container import (
     open_container,
     reason,
     start_time,
+    stream_seconds,
     video_stream,
 )
 from tubelet.decode.damage import Damage
@@ -225,6 +226,7 @@ def _describe(run: _Pass, path: str) -> VideoInfo:
         backend="pyav",
         size_bytes=os.stat(path).st_size,
         notes=tuple(_notes(run)),
+        stream_s=stream_seconds(stream),
     )
 
 

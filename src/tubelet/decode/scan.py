@@ -24,6 +24,7 @@ from tubelet.decode.container import (
     reason,
     shows_a_frame,
     start_time,
+    stream_seconds,
     video_stream,
 )
 from tubelet.errors import EmptyVideo
@@ -33,7 +34,8 @@ from tubelet.types import DecodeEvents, VideoReader
 @dataclass(frozen=True)
 class Timeline:
     """times_s [N] float64: when each frame appears, increasing, since the container's start.
-    end_s: when the last one ends. width, height: as stored, before any rotation."""
+    end_s: when the last one ends. stream_s: as in `VideoInfo`. width, height: as stored, before
+    any rotation."""
 
     path: str
     times_s: NDArray[np.float64]
@@ -46,6 +48,7 @@ class Timeline:
     size_bytes: int
     exact: bool
     reason: str | None
+    stream_s: float | None = None
 
     @property
     def frames(self) -> int:
@@ -96,6 +99,7 @@ def scan(path: str) -> Timeline:
             size_bytes=os.stat(path).st_size,
             exact=tally.doubt is None,
             reason=tally.doubt,
+            stream_s=stream_seconds(stream),
         )
 
 
@@ -154,4 +158,5 @@ def timeline_of(reader: VideoReader) -> Timeline:
         size_bytes=info.size_bytes,
         exact=True,
         reason=None,
+        stream_s=info.stream_s,
     )

@@ -1,0 +1,110 @@
+"""`tubelet presets`."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from tubelet.cli.options import DEBUG
+from tubelet.presets import ELSEWHERE, PRESETS, Preset, find
+
+
+@click.command(name="presets")
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@DEBUG
+def command(name: str | None, as_json: bool, debug: bool) -> None:
+    """Published conventions: all of them, or what NAME means and where it comes from.
+
+    Use one with `tubelet extract --preset NAME`; options that you give yourself override it.
+
+    Example: tubelet presets qvhighlights-slowfast
+    """
+    if as_json:
+        chosen = [find(name)] if name else list(PRESETS.values())
+        click.echo(json.dumps([record(preset) for preset in chosen], ensure_ascii=False))
+    elif name:
+        click.echo("\n".join(explain(find(name))))
+    else:
+        click.echo("\n".join(overview()))
+
+
+def record(preset: Preset) -> dict[str, Any]:
+    """A preset as one JSON object."""
+    from tubelet.config import to_plain
+
+    return to_plain(preset)
+
+
+def overview() -> list[str]:
+    """A line per preset, and what is not here."""
+    width = max(len(name) for name in PRESETS)
+    lines = [f"{name:{width}}  {preset.title}" for name, preset in PRESETS.items()]
+    lines += ["", "Not made by any network here:"]
+    lines += [f"  {name}: {why}" for name, why in ELSEWHERE.items()]
+    return lines
+
+
+def explain(preset: Preset) -> list[str]:
+    """A preset in words."""
+    n, rows = preset.example
+    lines = [
+        preset.name,
+        f"  {preset.title}",
+        "",
+        f"  model     {preset.models[0]}{' (bring the weights)' if preset.needs_weights else ''}",
+        *(f"            or {name}" for name in preset.models[1:]),
+        f"  frames    {timeline_words(preset)}",
+        f"  windows   {window_words(preset)}",
+        f"  pixels    {pixel_words(preset)}",
+        f"  stored    {preset.dtype}, {'class scores too' if preset.logits else 'pool'}, "
+        f"keep {preset.keep}; tubelet pack --layout {preset.layout}",
+        f"  times     consumers place a row by the rule {preset.offset}",
+        f"  example   {n} frames -> {rows} windows",
+        "",
+        *_paragraph("exact", [preset.exact]),
+        *_paragraph("not sure", preset.unsure),
+        "  sources",
+        *(f"    {source}" for source in preset.sources),
+    ]
+    return lines
+
+
+def timeline_words(preset: Preset) -> str:
+    if preset.fps is None:
+        return "the video's own"
+    how = "FFmpeg's fps filter" if preset.resample == "ffmpeg-near" else "the frame on screen"
+    return f"{preset.fps} per second ({how})"
+
+
+def window_words(preset: Preset) -> str:
+    frames = "the model's number of" if preset.frames is None else str(preset.frames)
+    interval = "the model's" if preset.interval is None else str(preset.interval)
+    stride = "no overlap" if preset.stride is None else f"every {preset.stride}"
+    over = f" over {preset.length}" if preset.length else ""
+    index = f", indices by {preset.index}" if preset.index != "every-kth" else ""
+    return f"{frames} frames, interval {interval}{over}, {stride}{index}; tail {preset.tail}"
+
+
+def pixel_words(preset: Preset) -> str:
+    short = preset.short_side or "the model's"
+    size = {
+        "short-side": f"short side {short}",
+        "enlarge": f"short side at least {short}, larger frames as they are",
+        "stretch": f"stretched to {preset.long_side} x {short}",
+    }[preset.fit]
+    crop = preset.crop or "the model's"
+    return f"{size}, centre crop {crop}, {preset.resize}"
+
+
+def _paragraph(head: str, texts: Iterable[str]) -> list[str]:
+    lines = [f"  {head}"]
+    for text in texts:
+        lines += textwrap.wrap(
+            text, 96, initial_indent="    - ", subsequent_indent="      ", break_on_hyphens=False
+        )
+    return lines

@@ -1,0 +1,278 @@
+"""Presets: published examples, and row by row against each convention's arithmetic written anew."""
+
+import json
+import math
+from fractions import Fraction
+
+import av
+import av.error
+import av.filter
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tubelet.errors import UnknownName
+from tubelet.presets import PRESETS, find
+from tubelet.types import ClipSpec, VideoInfo
+from tubelet.window import BLACK, WindowConfig, count_rows, plan_windows, timeline
+
+MODEL = ClipSpec(frames=8, interval=8, short_side=256, crop=256)
+
+
+def info(n, fps=Fraction(30), stream_s=None):
+    return VideoInfo(
+        path="made up",
+        width=8,
+        height=8,
+        fps=fps,
+        frames=n,
+        duration_s=None,
+        start_s=0.0,
+        codec="none",
+        container="none",
+        pixel_format="rgb24",
+        rotation=0,
+        backend="none",
+        size_bytes=0,
+        stream_s=stream_s,
+    )
+
+
+def rows_of(name, n, *, fps=None, stream_s=None):
+    """Frame indices of every window of a video of n frames at the preset's own rate."""
+    config = find(name).window(MODEL)
+    rate = config.fps or fps or Fraction(30)
+    times = [float(i / rate) for i in range(n)]
+    plan = plan_windows(info(n, fps or rate, stream_s), config, times, float(n / rate))
+    return [list(row.frames) for row in plan]
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_every_preset_is_complete_and_consistent(preset):
+    n, rows = preset.example
+    assert count_rows(n, preset.window(MODEL)) == rows
+    assert preset.sources
+    assert all(source.startswith("https://") for source in preset.sources)
+    assert preset.exact
+    assert preset.unsure
+    preset.view(MODEL)
+
+
+def test_every_model_is_in_the_list_of_released_weights(shared):
+    zoo = json.loads((shared / "zoo" / "zoo.json").read_text())
+    known = {entry["id"] for entry in zoo["entries"]}
+    tagged = {name for preset in PRESETS.values() for name in preset.models if "." in name}
+    assert {name.replace(".", "_") for name in tagged} <= known
+
+
+def test_unknown_names_are_answered_with_near_ones():
+    with pytest.raises(UnknownName, match="qvhighlights-slowfast"):
+        find("qvhighlights")
+
+
+def test_the_published_example_of_ego4d():
+    assert [(r[0], r[-1]) for r in rows_of("ego4d-slowfast-r101", 39)] == [(0, 31), (7, 38)]
+    assert rows_of("ego4d-slowfast-r101", 39)[1] == list(range(7, 39))
+
+
+def test_published_row_counts():
+    assert len(rows_of("qvhighlights-slowfast", 4500, stream_s=150.0)) == 75
+    # EPIC-Kitchens-100 P01_01: 1652.15 s at 30 fps; the published array is (3097, 2304).
+    assert (
+        count_rows(math.ceil(1652.152817 * 30), find("epic-kitchens-slowfast").window(MODEL))
+        == 3097
+    )
+    # ActionFormer issue 5: the file has 1269 rows, the script's formula gives 1270.
+    assert len(rows_of("thumos-i3d", 5094)) == 1270
+    # wtalc-pytorch issue 5.
+    assert len(rows_of("weakly-supervised-i3d", 201)) == 12
+    # De La Jara et al.: 9000 frames in windows of 8; the original lost the last one.
+    assert len(rows_of("tvg-2023", 9000)) == 1125
+
+
+def hero_clips(n, clip_s, duration, native_fps):
+    """The HERO extractor on frame numbers: pad to seconds, to clips, cut, sample."""
+    torch = pytest.importorskip("torch")
+    frames = torch.arange(n)
+    if n % 30:
+        frames = torch.cat([frames, frames[-1:].repeat(30 - n % 30)])
+    seconds = frames.view(-1, 30)
+    unit = Fraction(clip_s).numerator
+    if len(seconds) % unit:
+        seconds = torch.cat([seconds, seconds[-1:].repeat(unit - len(seconds) % unit, 1)])
+    clips = seconds.reshape(-1, int(clip_s * 30))
+    if duration is not None:
+        clips = clips[: math.ceil(duration / float(clip_s))]
+    size = 32 * 2 * math.floor(native_fps) / 30
+    start = max(clips.shape[1] - size, 0) * 0 / 1
+    index = torch.linspace(start, start + size - 1, 32)
+    index = torch.clamp(index, 0, clips.shape[1] - 1).long()
+    return clips[:, index].tolist()
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from(
+        [("qvhighlights-slowfast", "2"), ("hero-slowfast", "3/2"), ("charades-sta-slowfast", "1")]
+    ),
+    st.integers(1, 400),
+    st.sampled_from(
+        [
+            Fraction(30),
+            Fraction(25),
+            Fraction(30000, 1001),
+            Fraction(24000, 1001),
+            Fraction(60),
+            Fraction(12),
+        ]
+    ),
+    st.integers(-20, 20) | st.none(),
+)
+def test_hero_features_frame_by_frame(preset, n, native_fps, off_by):
+    """off_by: how far, in hundredths of a second, the header's duration is from the frames'."""
+    name, clip_s = preset
+    duration = None if off_by is None else max(0.01, round(n / 30 + off_by / 100, 6))
+    got = rows_of(name, n, fps=native_fps, stream_s=duration)
+    want = hero_clips(n, Fraction(clip_s), duration, native_fps)
+    # Without a duration the original adds rows that only repeat: not made here.
+    real = math.ceil(n / (Fraction(clip_s) * 30))
+    assert got == want[:real]
+    assert all(row == want[real] for row in want[real:])
+
+
+def vslnet_windows(n, stride):
+    rows = []
+    for start in range(0, n, stride):
+        end = min(n - 1, start + stride)
+        if end - start < stride:
+            start = max(0, end - stride)
+        rows.append(list(range(start, end)))
+    return rows
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([("charades-sta-i3d", 24), ("anet-captions-i3d", 16), ("tacos-i3d", 16)]),
+    st.integers(1, 500),
+)
+def test_vslnet_windows_frame_by_frame(preset, n):
+    name, stride = preset
+    got, want = rows_of(name, n), vslnet_windows(n, stride)
+    assert len(got) == len(want)
+    if n > stride:
+        assert got == want
+
+
+def script_of_actionformer(n, chunk=16, frequency=4):
+    length = (n - chunk) // frequency * frequency
+    return [[i * frequency + j for j in range(chunk)] for i in range(length // frequency + 1)]
+
+
+@settings(deadline=None)
+@given(st.integers(16, 600))
+def test_thumos_windows_frame_by_frame(n):
+    assert rows_of("thumos-i3d", n) == script_of_actionformer(n)
+
+
+def stacks_of_video_features(n, stack=24, step=8):
+    """A stack is used when it holds stack + 1 frames; `step` frames are dropped after each."""
+    waiting, rows = [], []
+    for frame in range(n):
+        waiting.append(frame)
+        if len(waiting) - 1 == stack:
+            rows.append(waiting[:-1])
+            waiting = waiting[step:]
+    return rows
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300))
+def test_unav_windows_frame_by_frame(n):
+    assert rows_of("unav-i3d", n) == stacks_of_video_features(n)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 120))
+def test_ms_tcn_windows_frame_by_frame(n):
+    want = [[f if 0 <= f < n else BLACK for f in range(t - 10, t + 11)] for t in range(n)]
+    assert rows_of("ms-tcn-i3d", n) == want
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(1, 4), st.integers(1, 20))
+def test_center_is_the_untrimmed_sampling_of_mmaction2(n, frames, interval, stride):
+    centres = np.arange(stride // 2, n, stride)
+    around = np.arange(-(frames // 2) * interval, interval * (frames - frames // 2), interval)
+    want = np.clip(centres[:, None] + around, 0, n - 1).tolist()
+    config = WindowConfig(frames, interval, stride, tail="center")
+    assert [list(row.frames) for row in plan_windows(info(n), config)] == want
+
+
+def back_padded(n, window=32, stride=16):
+    """Windows from every stride-th frame; the one that would pass the end is moved back."""
+    rows, start = [], 0
+    while True:
+        if start + window >= n:
+            rows.append(list(range(max(0, n - window), n)))
+            return rows
+        rows.append(list(range(start, start + window)))
+        start += stride
+
+
+@settings(deadline=None)
+@given(st.integers(32, 500))
+def test_ego4d_windows_frame_by_frame(n):
+    assert rows_of("ego4d-slowfast-r101", n) == back_padded(n)
+
+
+def fps_filter(stamps, unit, last, rate):
+    """FFmpeg's own `fps` filter on numbered frames: the numbers that come out."""
+    graph = av.filter.Graph()
+    size = f"video_size=16x2:pix_fmt=gray:time_base={unit.numerator}/{unit.denominator}"
+    source = graph.add("buffer", f"{size}:pixel_aspect=1/1")
+    change = graph.add("fps", f"fps={rate.numerator}/{rate.denominator}")
+    sink = graph.add("buffersink")
+    source.link_to(change)
+    change.link_to(sink)
+    graph.configure()
+    numbers = []
+
+    def drain():
+        while True:
+            try:
+                picture = sink.pull().to_ndarray()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            numbers.append(int(picture[0, 0]))
+
+    for number, stamp in enumerate(stamps):
+        frame = av.VideoFrame.from_ndarray(np.full((2, 16), number, np.uint8), format="gray")
+        frame.pts, frame.time_base = stamp, unit
+        frame.duration = stamps[number + 1] - stamp if number + 1 < len(stamps) else last
+        source.push(frame)
+        drain()
+    source.push(None)
+    drain()
+    return numbers
+
+
+units = [Fraction(1, d) for d in (600, 1000, 12800, 15360, 90000)] + [Fraction(1001, 30000)]
+rates = [Fraction(r) for r in (7, 15, 24, 25, 30)] + [Fraction(30000, 1001), Fraction(24000, 1001)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.sampled_from(units), st.sampled_from(rates), st.booleans(), st.integers(0, 99), st.data())
+def test_ffmpeg_near_is_ffmpegs_fps_filter(unit, rate, constant, first, data):
+    sixtieth = max(1, int(1 / unit / 60))
+    if constant:
+        gaps = [data.draw(st.integers(1, 5)) * sixtieth] * data.draw(st.integers(1, 90))
+    else:
+        gaps = data.draw(st.lists(st.integers(1, 8 * sixtieth), min_size=1, max_size=60))
+    stamps = [first + sum(gaps[:i]) for i in range(len(gaps))]
+    want = fps_filter(stamps, unit, gaps[-1], rate)
+    config = WindowConfig(1, fps=rate, resample="ffmpeg-near")
+    times = [float(stamp * unit) for stamp in stamps]
+    got = list(timeline(times, float((stamps[-1] + gaps[-1]) * unit), config))
+    # The filter gives nothing at all for a video that is over before its first tick.
+    assert got == (want or [len(gaps) - 1][:1])
