@@ -13,11 +13,12 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "TubeletError": "tubelet.errors",
     "create_model": "tubelet.models.registry",
+    "inflate": "tubelet.models.weights.inflate",
     "list_models": "tubelet.models.registry",
     "open_video": "tubelet.decode.base",
 }
 
-__all__ = ["TubeletError", "__version__", "create_model", "list_models", "open_video"]
+__all__ = ["TubeletError", "__version__", "create_model", "inflate", "list_models", "open_video"]
 
 
 def __getattr__(name: str) -> Any:
