@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tubelet.errors import ClipError, UnknownName, UsageError
 from tubelet.models import mvit
+from tubelet.models.layers import scores
 from tubelet.models.pooling_attention import (
     Mlp,
     RelativePosition,
@@ -63,7 +64,7 @@ def stage(taps, name):
 def compare(golden, model, clip, want):
     """Everything the reference recorded, to the tolerance for a CPU."""
     got = model.features(clip, model.taps)
-    prediction = mvit.activate(got["dense_logits"], model.activation)
+    prediction = scores(got["dense_logits"], model.activation)
     assert torch.equal(prediction, model.predict(clip))
     for name, value in {
         "logits": got["dense_logits"],

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import ClipError
-from tubelet.models.layers import check_clip, check_taps
+from tubelet.models.layers import check_clip, check_taps, scores
 from tubelet.models.pooling_attention import (
     AttentionVariant,
     Drop,
@@ -46,10 +46,13 @@ from tubelet.models.pooling_attention import (
     to_tokens,
 )
 from tubelet.models.trunk import (
+    ONE,
+    TWO,
     Grid,
     Pooling,
     Trunk,
     Widths,
+    adaptive_strides,
     drop_path_schedule,
     image,
     patch_grid,
@@ -193,7 +196,7 @@ class MViT(nn.Module):
             )
         )
         self.norm = layer_norm(self.width)
-        self.head = nn.Linear(self.width, config.num_classes)
+        self.classifier = nn.Linear(self.width, config.num_classes)
         init_weights(self)
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
@@ -216,7 +219,7 @@ class MViT(nn.Module):
         if "grid" in taps:
             found["grid"] = to_map(cells, self.grids[-1])
         if "dense_logits" in taps:
-            found["dense_logits"] = self.head(found["pool"])
+            found["dense_logits"] = self.classifier(found["pool"])
         return {name: found[name] for name in taps}
 
     def _pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,7 +231,7 @@ class MViT(nn.Module):
 
     def classify(self, pool: Tensor) -> Tensor:
         """Logits [B, classes] of "pool" [B, D]."""
-        return self.head(pool)
+        return self.classifier(pool)
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]."""
@@ -236,7 +239,7 @@ class MViT(nn.Module):
 
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes]: the activation of the logits."""
-        return activate(self(clip), self.activation)
+        return scores(self(clip), self.activation)
 
 
 def normed_mean(patches: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
@@ -264,12 +267,6 @@ def patch_embedding(trunk: Trunk, channels: int) -> nn.Conv3d:
 def transformer_taps(depth: int) -> tuple[str, ...]:
     blocks = [f"block{i}{kind}" for i in range(depth) for kind in ("", "_tokens")]
     return ("stem", *blocks, "grid", "dense_logits", "pool")
-
-
-def activate(logits: Tensor, activation: Activation) -> Tensor:
-    if activation == "softmax":
-        return logits.softmax(dim=-1)
-    return logits.sigmoid() if activation == "sigmoid" else logits
 
 
 def check_size(clip: Tensor, spec: ClipSpec) -> None:
@@ -321,8 +318,21 @@ def v2_image(trunk: Trunk, num_classes: int = 1000) -> Config:
     return replace(v2(image(trunk), IMAGE, num_classes), class_token=False)
 
 
-def maskfeat(trunk: Trunk) -> Config:
-    return replace(v2(trunk, CLIP_16X4, 400), widen_in_attention=False, mean_pooling=True)
+def maskfeat(trunk: Trunk, *, residual_pooling: bool) -> Config:
+    """The networks that are fine-tuned in MaskFeat (2112.09133)."""
+    attention = replace(V2_VIDEO, residual_pooling=residual_pooling)
+    config = replace(v2(trunk, CLIP_16X4, 400), attention=attention)
+    return replace(config, widen_in_attention=False, mean_pooling=True)
+
+
+def pretrain(config: Config) -> Config:
+    """MaskFeat before fine-tuning: the last stage keeps its grid; there are no classes."""
+    trunk = config.trunk
+    last = max(block for block, stride in trunk.q_strides.items() if stride == TWO)
+    q_strides = {**trunk.q_strides, last: ONE}
+    kv_strides = adaptive_strides(trunk.depth, q_strides, first=trunk.kv_strides[0])
+    trunk = replace(trunk, q_strides=q_strides, kv_strides=kv_strides)
+    return replace(config, trunk=trunk, num_classes=0)
 
 
 SMALL = staged((1, 2, 11, 2), kv=(1, 8, 8), every_block=True)
@@ -336,13 +346,12 @@ HUGE_IMAGE = staged((4, 8, 60, 8), kv=(1, 4, 4), dim=192, heads=3, every_block=T
 V1_BASE = staged((1, 2, 11, 2), kv=(1, 8, 8))
 V1_BASE_24 = replace(staged((2, 3, 16, 3), kv=(1, 8, 8)), pool_kernel=None)
 
-# A key that is a whole id of the zoo stands for that entry alone, because its network is not that
-# of its architecture's other entries.
 VARIANTS: dict[str, Config] = {
     "mvit_v1_b_16x4": v1(V1_BASE, CLIP_16X4, 400),
-    # The released configuration has 24 blocks and kernels of stride + 1; the paper's has 16.
+    # PySlowFast's configuration has 24 blocks and kernels of stride + 1; the paper's and
+    # pytorchvideo's 32x3 has 16.
     "mvit_v1_b_32x3": v1(V1_BASE_24, CLIP_32X3, 400),
-    "mvit_v1_b_32x3_k400_ptv": v1(V1_BASE, CLIP_32X3, 400),
+    "mvit_v1_b16_32x3": v1(V1_BASE, CLIP_32X3, 400),
     "mvit_v1_b_16": v1(image(staged((1, 2, 11, 2), kv=(1, 4, 4))), IMAGE, 1000),
     "mvit_v2_s_16x4": v2(SMALL, CLIP_16X4, 400),
     "mvit_v2_b_32x3": v2(BASE, CLIP_32X3, 400),
@@ -352,12 +361,14 @@ VARIANTS: dict[str, Config] = {
     "mvit_v2_b": v2_image(BASE_IMAGE),
     # Channels grow in the MLP, as in v1.
     "mvit_v2_l": replace(v2_image(LARGE_IMAGE), widen_in_attention=False),
-    # As the networks that MaskFeat (2112.09133) fine-tunes.
-    "mvit_v2_s_16x4_maskfeat": maskfeat(SMALL),
-    "mvit_v2_l_16x4_maskfeat": maskfeat(LARGE),
-    "mvit_v2_b_in21k": v2(image(BASE_IMAGE), IMAGE, 19168),
-    "mvit_v2_l_in21k": v2(image(LARGE_IMAGE), IMAGE, 19168),
-    "mvit_v2_h_in21k": v2(image(HUGE_IMAGE), IMAGE, 19168),
+    # Trained on ImageNet-21k, with a class token.
+    "mvit_v2_b_cls": v2(image(BASE_IMAGE), IMAGE, 19168),
+    "mvit_v2_l_cls": v2(image(LARGE_IMAGE), IMAGE, 19168),
+    "mvit_v2_h_cls": v2(image(HUGE_IMAGE), IMAGE, 19168),
+    "mvit_v2_s_16x4_maskfeat": maskfeat(SMALL, residual_pooling=True),
+    "mvit_v2_l_16x4_maskfeat": maskfeat(LARGE, residual_pooling=False),
+    "mvit_v2_s_16x4_maskfeat_pretrain": pretrain(maskfeat(SMALL, residual_pooling=True)),
+    "mvit_v2_l_16x4_maskfeat_pretrain": pretrain(maskfeat(LARGE, residual_pooling=False)),
 }
 
 

@@ -30,13 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import UsageError
-from tubelet.models.layers import check_taps
+from tubelet.models.layers import check_taps, scores
 from tubelet.models.mvit import (
     CLIP_16X4,
     IMAGE,
     Activation,
     Tokens,
-    activate,
     check_size,
     normed_mean,
     patch_embedding,
@@ -241,7 +240,7 @@ class RevMViT(nn.Module):
                 block = ReversibleBlock(widths[i], pooling=schedule[i], trunk=trunk, drop=drop)
             self.blocks.append(block)
         self.norm = layer_norm(self.width)
-        self.head = nn.Linear(self.width, config.num_classes)
+        self.classifier = nn.Linear(self.width, config.num_classes)
         init_weights(self)
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
@@ -274,7 +273,7 @@ class RevMViT(nn.Module):
         if "grid" in taps:
             found["grid"] = to_map(cells, self.grids[-1])
         if "dense_logits" in taps:
-            found["dense_logits"] = self.head(found["pool"])
+            found["dense_logits"] = self.classifier(found["pool"])
         return {name: found[name] for name in taps}
 
     def _runs(self, tapped: set[int]) -> list[list[int]]:
@@ -297,13 +296,17 @@ class RevMViT(nn.Module):
         x = self.norm(x)
         return x.mean(dim=1), x
 
+    def classify(self, pool: Tensor) -> Tensor:
+        """Logits [B, classes] of "pool" [B, width]."""
+        return self.classifier(pool)
+
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]."""
-        return self.head(self.features(clip)["pool"])
+        return self.classify(self.features(clip)["pool"])
 
     def predict(self, clip: Tensor) -> Tensor:
         """Scores [B, classes]: the activation of the logits."""
-        return activate(self(clip), self.activation)
+        return scores(self(clip), self.activation)
 
 
 def check_transitions(

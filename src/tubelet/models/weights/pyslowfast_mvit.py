@@ -8,7 +8,7 @@
     blocks.1.proj.weight                     blocks.1.widen.weight
     rev_backbone.layers.1.F.attn.qkv.weight  blocks.1.f.attention.qkv.weight
     rev_backbone.layers.1.res_proj.weight    blocks.1.widen.weight
-    head.projection.weight                   head.weight
+    head.projection.weight                   classifier.weight
 
 Beyond names: separate q, k and v become one matrix, kernels of image models get an axis for time,
 and tables made for another size of clip are resized. Other layouts of these families map to
@@ -34,7 +34,7 @@ RENAMES: tuple[tuple[str, str], ...] = (
     (r"^pos_embed$", "tokens.joint"),
     (r"^patch_embed\.proj\.", "patch_embed."),
     (r"^rev_backbone\.layers\.", "blocks."),
-    (r"^head\.projection\.", "head."),
+    (r"^head\.projection\.", "classifier."),
     (r"^(blocks\.\d+)\.norm1\.", r"\1.norm_attention."),
     (r"^(blocks\.\d+)\.norm2\.", r"\1.norm_mlp."),
     (r"^(blocks\.\d+)\.(?:proj|res_proj)\.", r"\1.widen."),
