@@ -3,14 +3,16 @@
 create_model("i3d_inception.k400")                         released weights, fetched and verified
 create_model("i3d_inception_rgb_scratch", weights="x.pt")  a file of any known layout
 create_model("i3d_inception_rgb_scratch", weights=None)    random, because it was asked for
+create_model("SLOWFAST_8x8_R50.yaml", weights="x.pyth")    the network of a PySlowFast file
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,20 +37,48 @@ class _Unset(Enum):
 def create_model(name: str, *, weights: str | Path | _Unset | None = _Unset.RELEASED) -> Any:
     """A network in eval mode that satisfies `types.VideoModel` and is an `nn.Module`.
 
-    name: `arch.tag` (released weights), `arch` (with weights=). weights: a checkpoint file of any
-    known layout, or None for random initialisation. The number of classes follows the weights.
+    name: `arch.tag` (released weights), `arch` or a PySlowFast YAML file (with weights=). weights:
+    a checkpoint file of any known layout, or None for random initialisation. The number of classes
+    follows the weights.
     The network carries its origin: `model_id`, `weights_id`, `weights_source`, `weights_sha256`
     (of the released file), `weights_layout`, `dataset` (whose class names its classes have, or
     None). Raises UnknownName, UsageError, WeightsError and its kinds.
     """
+    if name.endswith((".yaml", ".yml")):
+        return _from_yaml(name, weights)
     if isinstance(weights, _Unset):
         return _released(zoo.entry_for(name))
     arch, entry = zoo.arch_for(name)
     model_id = entry.id if entry is not None and zoo.find(name) else arch
     if weights is None:
-        model = _build(arch, entry)
-        return _finish(model, {"model_id": model_id, "weights_source": "random initialisation"})
-    return _from_file(Path(weights), arch=arch, entry=entry, model_id=model_id)
+        return _random(_build(arch, entry), model_id)
+    return _from_file(Path(weights), partial(_build, arch, entry), entry=entry, model_id=model_id)
+
+
+def _from_yaml(path: str, weights: str | Path | _Unset | None) -> nn.Module:
+    """The network that a PySlowFast configuration describes; called by the file's stem."""
+    if isinstance(weights, _Unset):
+        raise UsageError(
+            f"{path!r} describes a network; give its weights= (--weights FILE), "
+            "or weights=None for random ones"
+        )
+    from tubelet.models.pyslowfast_yaml import network
+
+    family, config = network(path)
+
+    def build(*, num_classes: int | None = None) -> Any:
+        return family.build(
+            config if num_classes is None else replace(config, num_classes=num_classes)
+        )
+
+    model_id = Path(path).stem
+    if weights is None:
+        return _random(build(), model_id)
+    return _from_file(Path(weights), build, entry=None, model_id=model_id)
+
+
+def _random(model: nn.Module, model_id: str) -> nn.Module:
+    return _finish(model, {"model_id": model_id, "weights_source": "random initialisation"})
 
 
 def _released(entry: Entry) -> nn.Module:
@@ -70,19 +100,21 @@ def _released(entry: Entry) -> nn.Module:
     return _finish(model, origin)
 
 
-def _from_file(path: Path, *, arch: str, entry: Entry | None, model_id: str) -> nn.Module:
-    """The network of a name with the user's weights; as many classes as the file has."""
+def _from_file(
+    path: Path, build: Callable[..., Any], *, entry: Entry | None, model_id: str
+) -> nn.Module:
+    """The network of `build(num_classes=)` with the user's weights; as many classes as they."""
     from tubelet.models.weights.checkpoint import load_checkpoint
     from tubelet.models.weights.load import convert, load_strictly
 
     if not path.is_file():
         raise UsageError(f"weights={str(path)!r}: no such file")
     checkpoint: Checkpoint = load_checkpoint(path)
-    model = _build(arch, entry)
+    model = build()
     layout, converted = convert(checkpoint, model)
     head = converted.tensors.get("classifier.weight")
     if head is not None and head.ndim == 2 and head.shape[0] != model.num_classes:
-        model = _build(arch, entry, num_classes=head.shape[0])
+        model = build(num_classes=head.shape[0])
     load_strictly(model, converted.tensors, where=f"{path} ({layout.name})")
     source_sha256 = checkpoint.metadata.get("source_sha256", checkpoint.sha256)
     same_classes = entry is not None and entry.classes == model.num_classes

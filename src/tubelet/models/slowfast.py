@@ -117,6 +117,11 @@ class SlowFast(nn.Module):
                 f"a lateral kernel of {config.lateral_kernel} frames puts one more time step out "
                 "than the Slow pathway has; it must be odd"
             )
+        if config.slow.strides != config.fast.strides:
+            raise UsageError(
+                f"strides {config.slow.strides} and {config.fast.strides}: maps of both pathways "
+                "must have the same size for the lateral connections"
+            )
         self.config = config
         self.clip, self.activation = config.clip, config.activation
         self.alpha, self.num_classes = config.clip.alpha, config.num_classes

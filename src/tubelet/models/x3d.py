@@ -43,12 +43,12 @@ SQUEEZE = 1 / 16
 class Config:
     """The expansion factors, by their symbols in the paper (section 3.1).
 
-    width: gamma_w; widths are rounded to multiples of width_divisor. depth: gamma_d. bottleneck:
+    width: gamma_w, widths are rounded to multiples of `width_divisor`. depth: gamma_d. bottleneck:
     gamma_b. clip.frames and clip.interval stand for gamma_t and gamma_tau, train_crop for gamma_s:
-    the test head averages windows of that size.
-    stem: channels before widening; grow_res2: res2 has twice as many as the stem. channelwise:
-    the 3 x 3 x 3 convolution sees one channel, else it has `groups`. lin5_norm: a norm between
-    lin5 and its ReLU. dilations: in space, of res2 to res5.
+    the test head averages windows of that size. stem: channels before widening. lin5: the width
+    of "pool"; lin5_norm puts a norm before its ReLU. grow_res2: res2 has twice as many channels
+    as the stem. channelwise: the 3 x 3 x 3 convolution sees one channel, else it has `groups`.
+    dilations: in space, of res2 to res5.
     """
 
     clip: ClipSpec

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
-from tubelet.models.weights import inception, pyslowfast
+from tubelet.models.weights import caffe2, inception, pyslowfast
 from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layout import Converted, Layout
 
@@ -26,7 +26,7 @@ OURS = Layout(
     lambda tensors, _: Converted(dict(tensors)),
 )
 
-LAYOUTS: tuple[Layout, ...] = (*inception.LAYOUTS, pyslowfast.PYSLOWFAST, OURS)
+LAYOUTS: tuple[Layout, ...] = (*inception.LAYOUTS, pyslowfast.PYSLOWFAST, caffe2.CAFFE2, OURS)
 
 
 @dataclass(frozen=True)
