@@ -62,9 +62,7 @@ class Settings:
         assert key in known_keys(), key
         if key not in self.given:
             return default
-        value = frozen(self.given[key])
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
+        value = frozen(self.given[key], whole=not isinstance(default, float))
         if not like(value, default):
             raise UsageError(
                 f"{self.path}: {key} is {self.given[key]!r}; it must be of the same kind as "
@@ -86,13 +84,13 @@ class Settings:
         return UsageError(f"{self.path}: {key} is {self.given.get(key)!r}; {problem}")
 
 
-def frozen(value: object, depth: int = 0) -> Any:
-    """Lists as tuples. Raises UsageError for a list without end."""
+def frozen(value: object, depth: int = 0, *, whole: bool = True) -> Any:
+    """Lists as tuples; an integer as a float unless `whole`. Raises UsageError: no end to lists."""
     if depth > DEEPEST:
         raise UsageError("a configuration has lists nested without end")
     if isinstance(value, list):
         return tuple(frozen(item, depth + 1) for item in value)
-    return value
+    return float(value) if type(value) is int and not whole else value
 
 
 def like(value: Any, default: Any) -> bool:
