@@ -19,7 +19,7 @@ import av.error
 import numpy as np
 from av.container import OutputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from tubelet.errors import UnknownName, UsageError, VideoError, did_you_mean
@@ -43,12 +43,8 @@ FAST = {
     "mpeg4": {"qscale": "3"},
     "mjpeg": {"qscale": "3"},
 }
-# The matrix of swscale, and the tag (H.273 table 4) of the stream.
-MATRICES = {
-    "bt601": (Colorspace.ITU601, 6),
-    "bt709": (Colorspace.ITU709, 1),
-    "bt2020": (Colorspace.BT2020, 9),
-}
+MATRICES = {"bt601": (5, 6), "bt709": (1, 1), "bt2020": (9, 9)}
+"""swscale's number of the matrix, and the stream's tag (H.273, table 4)."""
 
 
 @dataclass(frozen=True)

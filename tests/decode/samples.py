@@ -266,9 +266,9 @@ def lying_mp4(factor):
 
 def _special():
     after_cut = tuple(range(10, N))
-    avi = ("torchcodec",)
-    yield Sample("editlist.mp4", _edit_list(0), numbers=after_cut)
-    yield Sample("editlist_b.mp4", _edit_list(2), numbers=after_cut)
+    avi = cut = ("torchcodec",)
+    yield Sample("editlist.mp4", _edit_list(0), numbers=after_cut, wrong_for=cut)
+    yield Sample("editlist_b.mp4", _edit_list(2), numbers=after_cut, wrong_for=cut)
     late = tuple(1.5 + i / 25 for i in range(N))
     yield Sample("late_video.mkv", lambda p: with_audio(p, video_at=Fraction(3, 2)), times_s=late)
     yield Sample("late_video.mp4", lambda p: with_audio(p, video_at=Fraction(3, 2)), times_s=late)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.error
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from tubelet.errors import EmptyVideo, NotAVideo, UnsupportedVideo, VideoError
@@ -26,6 +27,11 @@ CONTAINERS = (
 """Demuxers that may open a file. All of them keep to that one file: playlists and recipes
 (hls, dash, concat, image2, lavfi, sdp, ...) may name other files or addresses and are left out.
 The audio ones are here so that the message can say "no video stream"."""
+
+UNDECODABLE_TEXT: Any = (
+    {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+"""PyAV 18 refuses files whose title is not UTF-8 unless told otherwise; 19 needs no telling."""
 
 MPEG4_PLACEHOLDER = 8
 """Bytes; a coded frame has more."""
@@ -47,7 +53,7 @@ def open_container(path: str) -> InputContainer:
                 "protocol_whitelist": "file",
                 "format_whitelist": CONTAINERS,
             },
-            metadata_errors="replace",
+            **UNDECODABLE_TEXT,
         )
     except av.error.ArgumentError:
         raise NotAVideo(
@@ -95,6 +101,16 @@ def check_size(width: int, height: int, path: str) -> None:
         )
 
 
+def fraction(rational: Fraction | None) -> Fraction | None:
+    """A rational of PyAV as Fraction (19 has its own type); None for none, 0 and 0/0."""
+    return Fraction(rational.numerator, rational.denominator) if rational else None
+
+
+def time_base(stream: Stream) -> Fraction:
+    """Seconds per unit of the stream's timestamps."""
+    return fraction(stream.time_base) or Fraction(1, 1000)
+
+
 def start_time(container: InputContainer) -> Fraction:
     """The container's start in seconds. FFmpeg rounds it to microseconds: the stream that it
     came from gives the exact number. 0 where the container has none."""
@@ -103,9 +119,9 @@ def start_time(container: InputContainer) -> Fraction:
         return Fraction(0)
     rounded = Fraction(start, 1_000_000)
     exact = [
-        stream.start_time * stream.time_base
+        stream.start_time * time_base(stream)
         for stream in container.streams
-        if stream.start_time is not None and stream.time_base is not None
+        if stream.start_time is not None
     ]
     near = [value for value in exact if abs(value - rounded) <= Fraction(1, 1_000_000)]
     return min(near, default=rounded)
@@ -113,9 +129,9 @@ def start_time(container: InputContainer) -> Fraction:
 
 def stream_seconds(stream: VideoStream) -> float | None:
     """The stream's own duration; None where the header lacks it or a frame count (Matroska)."""
-    if not stream.duration or stream.duration < 0 or not stream.frames or stream.time_base is None:
+    if not stream.duration or stream.duration < 0 or not stream.frames:
         return None
-    return float(stream.duration * stream.time_base)
+    return float(stream.duration * time_base(stream))
 
 
 def has_no_pts(container: InputContainer) -> bool:
@@ -133,7 +149,7 @@ def shows_a_frame(packet: Packet[VideoStream], codec: str) -> bool:
 
 def frame_rate(stream: VideoStream) -> tuple[Fraction, str | None]:
     """The average rate, and a note where the file has none that makes sense."""
-    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+    for rate in map(fraction, (stream.average_rate, stream.guessed_rate, stream.base_rate)):
         if rate and Fraction(1, 1000) <= rate <= 1000:
-            return Fraction(rate), None
+            return rate, None
     return FALLBACK_RATE, f"no frame rate in the file: {FALLBACK_RATE} fps assumed where needed"

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tubelet.decode.container import frame_rate, shows_a_frame
+from tubelet.decode.container import frame_rate, shows_a_frame, time_base
 from tubelet.types import DecodeEvents
 
 
@@ -31,6 +31,11 @@ class Damage:
         self._doubtful = False
         self._key_since = False
         self._interlaced = False
+        # Here a lost packet leaves no trace but a gap in the decoding timestamps.
+        self._gaps: int | None = 0 if stream.container.format.name in ("mpegts", "mpeg") else None
+        self._dts: int | None = None
+        rate, _ = frame_rate(stream)
+        self._longest_step = Fraction(3, 2) / rate / time_base(stream)
 
     def packet(self, packet: Packet[VideoStream] | None, *, refused: str | None) -> None:
         """A packet (None: the end) was given to the decoder, which may have refused it."""
@@ -42,10 +47,24 @@ class Damage:
             self._doubtful, self._key_since = True, False
         if packet is None:
             return
+        self._look_for_a_gap(packet)
         if not broken and not packet.is_discard and shows_a_frame(packet, self._codec):
             self._expected += 1
         if not broken and packet.is_keyframe:
             self._key_since = True
+
+    def _look_for_a_gap(self, packet: Packet[VideoStream]) -> None:
+        if self._gaps is None or packet.dts is None:
+            return
+        if self._dts is not None and packet.dts - self._dts > self._longest_step:
+            self._gaps += 1
+            if self._steady():
+                self._doubtful, self._key_since = True, packet.is_keyframe
+        self._dts = packet.dts
+
+    def _steady(self) -> bool:
+        """False where steps are long as a rule: not gaps, but a rate that is not the header's."""
+        return self._gaps is not None and 4 * self._gaps < self._expected
 
     def frame(self, frame: VideoFrame) -> None:
         """The decoder gave a frame."""
@@ -69,9 +88,11 @@ class Damage:
             self.say(f"{lost} of {self._expected} intact packets gave no frame")
             if not self._interlaced:  # there a packet may be a field, half a frame
                 self._events.missing_frames += lost
+        if self._gaps and self._steady():
+            self.say(f"{self._gaps} gaps in the stream's clock: packets may be missing")
         rate, _ = frame_rate(self._stream)
         promised = promised_duration(self._stream)
-        if promised is not None and promised - ends > 3 / rate:
+        if promised is not None and promised - ends > Fraction(3, 4) / rate:
             self.say(
                 f"the header promises {float(promised):.2f} s, "
                 f"the last frame ends at {float(ends):.2f} s"
@@ -84,8 +105,8 @@ class Damage:
 
 def promised_duration(stream: VideoStream) -> Fraction | None:
     """Seconds; that of the whole container only where the video is all that it holds."""
-    if stream.duration and stream.duration > 0 and stream.time_base:
-        return stream.duration * stream.time_base
+    if stream.duration and stream.duration > 0:
+        return stream.duration * time_base(stream)
     container = stream.container
     duration = getattr(container, "duration", None)
     if duration and duration > 0 and len(container.streams) == 1:

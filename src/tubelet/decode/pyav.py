@@ -29,12 +29,14 @@ from tubelet.decode.clock import Clock, DecodeOrder, DisplayOrder
 from tubelet.decode.container import (
     MAX_PIXELS,
     check_size,
+    fraction,
     frame_rate,
     has_no_pts,
     open_container,
     reason,
     start_time,
     stream_seconds,
+    time_base,
     video_stream,
 )
 from tubelet.decode.damage import Damage
@@ -133,7 +135,7 @@ class _Pass:
             context.thread_count = threads
             context.options = {"max_pixels": str(MAX_PIXELS)}
             self.start = start_time(self.container)
-            self.time_base = self.stream.time_base or Fraction(1, 1000)
+            self.time_base = time_base(self.stream)
             self.rate, self.rate_note = frame_rate(self.stream)
             self.times = DecodeOrder() if has_no_pts(self.container) else DisplayOrder()
             self.damage = Damage(self.stream, self.events)
@@ -243,7 +245,7 @@ def _notes(run: _Pass) -> Iterator[str]:
         yield f"rotation by {upright.angle} degrees is not applied: no multiple of 90"
     elif upright.mirrored:
         yield "mirrored, as the display matrix asks"
-    aspect = stream.codec_context.sample_aspect_ratio
+    aspect = fraction(stream.codec_context.sample_aspect_ratio)
     if aspect and aspect != 1:
         yield f"pixel aspect {aspect.numerator}:{aspect.denominator} is ignored"
     if first.interlaced_frame:

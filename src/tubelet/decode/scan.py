@@ -25,6 +25,7 @@ from tubelet.decode.container import (
     shows_a_frame,
     start_time,
     stream_seconds,
+    time_base,
     video_stream,
 )
 from tubelet.errors import EmptyVideo
@@ -35,7 +36,7 @@ from tubelet.types import DecodeEvents, VideoReader
 class Timeline:
     """times_s [N] float64: when each frame appears, increasing, since the container's start.
     end_s: when the last one ends. stream_s: as in `VideoInfo`. width, height: as stored, before
-    any rotation."""
+    any rotation. hidden: packets that an edit list keeps from being shown."""
 
     path: str
     times_s: NDArray[np.float64]
@@ -49,6 +50,7 @@ class Timeline:
     exact: bool
     reason: str | None
     stream_s: float | None = None
+    hidden: int = 0
 
     @property
     def frames(self) -> int:
@@ -62,6 +64,7 @@ class _Tally:
     stamps: list[int | None] = field(default_factory=list[int | None])
     last: tuple[int, int] = (-(2**63), 0)
     """(stamp, duration) of the packet shown last."""
+    hidden: int = 0
     started: bool = False
     first_key: int | None = None
     doubt: str | None = None
@@ -100,6 +103,7 @@ def scan(path: str) -> Timeline:
             exact=tally.doubt is None,
             reason=tally.doubt,
             stream_s=stream_seconds(stream),
+            hidden=tally.hidden,
         )
 
 
@@ -115,6 +119,7 @@ def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: 
         if not packet.is_keyframe:
             tally.doubts("it does not start with a key frame")
     if packet.is_discard:  # an edit list hides it
+        tally.hidden += 1
         return
     first = tally.first_key
     if stamp is not None and first is not None and not in_order and stamp < first:
@@ -127,7 +132,7 @@ def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: 
 def _times(
     tally: _Tally, stream: VideoStream, *, start: Fraction, rate: Fraction
 ) -> tuple[NDArray[np.float64], float]:
-    unit = stream.time_base or Fraction(1, 1000)
+    unit = time_base(stream)
     known = sorted(stamp for stamp in tally.stamps if stamp is not None)
     missing = len(tally.stamps) - len(known)
     if missing:

@@ -1,8 +1,8 @@
 """An optional reader: torchcodec. Slower than PyAV in every measurement made so far
 (docs/decoding.md); it is here for machines where it decodes on another device one day.
 
-It is measured wrong or unable on MPEG-TS and AVI (frames lost), on damaged files (it stops at
-the first error) and offers no choice of colour matrix: such files are refused, naming PyAV.
+It is measured wrong or unable on MPEG-TS, AVI and edit lists (frames lost), on damaged files (it
+stops at the first error) and offers no choice of matrix: such files are refused, naming PyAV.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class TorchcodecReader:
             raise UnsupportedVideo(
                 f"{path}: torchcodec is not trusted with this file ({timeline.reason}); {WAY_OUT}"
             )
+        if timeline.hidden:
+            raise UnsupportedVideo(f"{path}: torchcodec loses frames at edit lists; {WAY_OUT}")
         with open_container(path) as container:
             self._start = float(start_time(container))
             stream = video_stream(container, path).index
