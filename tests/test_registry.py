@@ -48,11 +48,13 @@ def test_every_network_of_the_table_is_a_variant_and_the_other_way_round():
 def test_every_entry_is_an_arch_dot_tag_with_a_configuration(name):
     entry = zoo.table().entries[name]
     assert re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", name)
+    assert entry.facts["source"]
     assert name.replace(".", "_") == entry.zoo_id
     _, config = registry.config_of(entry.arch, entry)
     assert config.clip == entry.clip
     assert len(config.clip.mean) == len(config.clip.std) == config.clip.channels
     assert entry.activation in ("softmax", "sigmoid", "none")
+    assert config.num_classes == entry.classes
     if entry.dataset in class_names.FILES and entry.classes:
         assert len(class_names.labels(entry.dataset)) == entry.classes
 
@@ -61,7 +63,7 @@ def test_a_network_without_weights_is_an_error_that_lists_its_tags():
     with pytest.raises(UsageError, match=r"i3d_inception_rgb_scratch\.k400_jax.*--weights"):
         tubelet.create_model("i3d_inception_rgb_scratch")
     with pytest.raises(UsageError, match="no released weights"):
-        tubelet.create_model("i3d_inception_flow_scratch")
+        tubelet.create_model("x3d_xl")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,8 @@ def test_unknown_names(name):
 def test_near_names_are_suggested():
     with pytest.raises(UnknownName, match=r"did you mean.*'i3d_inception\.k400'"):
         tubelet.create_model("i3d_inceptoin.k400")
+    with pytest.raises(UnknownName, match=r"did you mean.*'slowfast_r50_8x8"):
+        tubelet.create_model("slowfast_r50_8x8_k4")
 
 
 def test_random_weights_only_on_request():

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.layers import check_clip, check_taps
+from tubelet.models.layers import check_clip, check_taps, classifier
 from tubelet.types import ClipSpec
 
 HALF = (0.5, 0.5, 0.5)  # pixels in [0, 1] go to [-1, 1]
@@ -152,7 +152,7 @@ class InceptionI3D(nn.Module):
         self.pool5a = MaxPool((2, 2, 2), stride=(2, 2, 2))
         for name, (inputs, widths) in MIXED.items():
             setattr(self, name, Inception(inputs, widths))
-        self.classifier = nn.Linear(self.width, config.num_classes)
+        self.classifier = classifier(self.width, config.num_classes)
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
         """clip [B, C, T >= 8, H >= 32, W >= 32] to the named taps. Raises ClipError, UnknownName.
@@ -198,6 +198,7 @@ VARIANTS: dict[str, Config] = {
     "i3d_inception_rgb": Config(),
     "i3d_inception_rgb_scratch": Config(),
     "i3d_inception_rgb_imagenet": Config(),
+    "i3d_inception_flow": Config(clip=FLOW),
     "i3d_inception_flow_scratch": Config(clip=FLOW),
     "i3d_inception_flow_imagenet": Config(clip=FLOW),
 }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.errors import ClipError, UnknownName, did_you_mean
+from tubelet.errors import ClipError, UnknownName, UsageError, did_you_mean
 
 
 def check_clip(
@@ -55,6 +55,21 @@ def check_taps(taps: Sequence[str], known: Iterable[str]) -> None:
             raise UnknownName(
                 f"no tap {tap!r}{did_you_mean(tap, known)} (this model has: {', '.join(known)})"
             )
+
+
+class NoClassifier(nn.Module):
+    """Stands where a backbone has no classifier: whoever asks for logits is told so."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        raise UsageError(
+            "these weights are a backbone without a classifier: there are no logits or class "
+            'scores; use features(), for example the tap "pool"'
+        )
+
+
+def classifier(width: int, classes: int) -> nn.Module:
+    """A linear layer, or for no classes one that refuses."""
+    return nn.Linear(width, classes) if classes else NoClassifier()
 
 
 def keep(maps: Iterable[tuple[str, Tensor]], wanted: Iterable[str]) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import ClipError
-from tubelet.models.layers import check_clip, check_taps, scores
+from tubelet.models.layers import check_clip, check_taps, classifier, scores
 from tubelet.models.pooling_attention import (
     AttentionVariant,
     Drop,
@@ -196,7 +196,7 @@ class MViT(nn.Module):
             )
         )
         self.norm = layer_norm(self.width)
-        self.classifier = nn.Linear(self.width, config.num_classes)
+        self.classifier = classifier(self.width, config.num_classes)
         init_weights(self)
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:

@@ -38,14 +38,18 @@ class NonLocals:
     """The non-local blocks of one stage.
 
     after: blocks of the stage, counted from 0, that are followed by one. pool: window and stride
-    of the max pool before phi and g. groups: time is cut into so many parts that do not see each
-    other.
+    of the max pool before phi and g (pool_last: behind them). groups: time is cut into so many
+    parts that do not see each other. scale: the softmax form divides by sqrt(d). out_bias: W has a
+    bias.
     """
 
     after: tuple[int, ...] = ()
     form: Form = "softmax"
     pool: tuple[int, int, int] = (1, 2, 2)
     groups: int = 1
+    pool_last: bool = False
+    scale: bool = True
+    out_bias: bool = True
 
 
 class NonLocal(nn.Module):
@@ -58,6 +62,9 @@ class NonLocal(nn.Module):
         form: Form = "softmax",
         pool: tuple[int, int, int] = (1, 1, 1),
         groups: int = 1,
+        pool_last: bool = False,
+        scale: bool = True,
+        out_bias: bool = True,
     ) -> None:
         super().__init__()
         if form not in FORMS:
@@ -66,6 +73,7 @@ class NonLocal(nn.Module):
                 f"{', '.join(FORMS)})"
             )
         self.form, self.groups, self.inner = form, groups, channels // 2
+        self.pool_last, self.scale = pool_last, self.inner**-0.5 if scale else 1.0
         self.pool = nn.MaxPool3d(pool)
         if form != "gaussian":
             self.theta = nn.Conv3d(channels, self.inner, 1)
@@ -73,9 +81,22 @@ class NonLocal(nn.Module):
         if form == "concatenation":
             self.pair = nn.Linear(2 * self.inner, 1, bias=False)
         self.g = nn.Conv3d(channels, self.inner, 1)
-        self.out = nn.Conv3d(self.inner, channels, 1)
+        self.out = nn.Conv3d(self.inner, channels, 1, bias=out_bias)
         self.bn = nn.BatchNorm3d(channels)
         nn.init.zeros_(self.bn.weight)
+
+    @staticmethod
+    def of(spec: NonLocals, channels: int) -> NonLocal:
+        """A block as a stage's `NonLocals` says."""
+        return NonLocal(
+            channels,
+            form=spec.form,
+            pool=spec.pool,
+            groups=spec.groups,
+            pool_last=spec.pool_last,
+            scale=spec.scale,
+            out_bias=spec.out_bias,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Raises ClipError where time does not divide into the groups or is below the pool."""
@@ -92,8 +113,8 @@ class NonLocal(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """norm(W y), the block without its skip connection; [B, C, T, H, W] to the same."""
-        keys = self.pooled(x)
-        g = self.g(keys).flatten(2)  # [B, d, M]
+        keys = x if self.pool_last else self.pooled(x)
+        g = self.finish(self.g(keys)).flatten(2)  # [B, d, M]
         weights = self.weights(x, keys)  # [B, N, M]
         y = (weights @ g.transpose(1, 2)).transpose(1, 2)  # [B, d, N]
         return self.bn(self.out(y.unflatten(2, x.shape[2:])))
@@ -108,14 +129,19 @@ class NonLocal(nn.Module):
             )
         return self.pool(x)
 
+    def finish(self, keys: Tensor) -> Tensor:
+        """Pool phi or g where the pool comes last."""
+        return self.pooled(keys) if self.pool_last else keys
+
     def weights(self, x: Tensor, keys: Tensor) -> Tensor:
         """f / C(x), [B, N, M]; `x` gives the queries, `keys` is its pooled form."""
         if self.form == "gaussian":
-            return (x.flatten(2).transpose(1, 2) @ keys.flatten(2)).softmax(dim=-1)
+            keys = self.finish(keys).flatten(2)
+            return (x.flatten(2).transpose(1, 2) @ keys).softmax(dim=-1)
         theta = self.theta(x).flatten(2).transpose(1, 2)  # [B, N, d]
-        phi = self.phi(keys).flatten(2)  # [B, d, M]
+        phi = self.finish(self.phi(keys)).flatten(2)  # [B, d, M]
         if self.form == "softmax":
-            return (theta @ phi * self.inner**-0.5).softmax(dim=-1)
+            return (theta @ phi * self.scale).softmax(dim=-1)
         if self.form == "dot_product":
             return theta @ phi / phi.shape[-1]
         # w . [theta_i, phi_j] = w_theta . theta_i + w_phi . phi_j

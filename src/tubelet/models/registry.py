@@ -9,8 +9,8 @@ create_model("SLOWFAST_8x8_R50.yaml", weights="x.pyth")    the network of a PySl
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -135,22 +135,28 @@ def config_of(arch: str, entry: Entry | None, *, num_classes: int | None = None)
     changes: dict[str, Any] = {}
     if entry is not None:
         changes = {"clip": entry.clip, "activation": entry.activation, **entry.config}
-        if entry.classes is not None:
-            changes["num_classes"] = entry.classes
+        changes["num_classes"] = entry.classes
     if num_classes is not None:
         changes["num_classes"] = num_classes
-    return family, replace(config, **_as_fields(config, changes))
+    for path, value in changes.items():
+        config = changed(config, path.split("."), value)
+    return family, config
 
 
-def _as_fields(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON's lists as the tuples of a frozen configuration."""
-    known = {field.name for field in fields(config)}
-    assert set(changes) <= known, f"{type(config)} has no {set(changes) - known}"
+def changed(config: Any, path: Sequence[str], value: Any) -> Any:
+    """A frozen configuration with one part replaced; "*" stands for every item of a tuple.
 
-    def frozen(value: Any) -> Any:
-        return tuple(map(frozen, value)) if isinstance(value, list) else value
-
-    return {key: frozen(value) for key, value in changes.items()}
+    changed(config, ["trunk", "nonlocals", "*", "form"], "gaussian")
+    """
+    if not path:
+        return tuple(value) if isinstance(value, list) else value
+    name, rest = path[0], path[1:]
+    if isinstance(config, tuple):
+        return tuple(
+            changed(item, rest, value) if name in ("*", str(i)) else item
+            for i, item in enumerate(config)
+        )
+    return replace(config, **{name: changed(getattr(config, name), rest, value)})
 
 
 def _build(arch: str, entry: Entry | None, *, num_classes: int | None = None) -> Any:

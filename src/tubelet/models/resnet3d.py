@@ -39,18 +39,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.errors import UsageError
-from tubelet.models.layers import check_clip, check_taps, he_init, keep, scores, windows
+from tubelet.models.layers import (
+    check_clip,
+    check_taps,
+    classifier,
+    he_init,
+    keep,
+    scores,
+    windows,
+)
 from tubelet.models.nonlocal_block import Form, NonLocal, NonLocals
 from tubelet.types import ClipSpec
 
 STAGES = ("stem", "res2", "res3", "res4", "res5")
 NO_NONLOCALS = (NonLocals(),) * 4
 
-DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks of res2 to res5."""
 
 C2D = (1, (1,), (1,), (1,), (1,))
 I3D = (5, (3,), (3, 1), (3, 1), (1, 3))
+I3D_HEAVY = (5, (3,), (3,), (3,), (3,))
 SLOW = (1, (1,), (1,), (3,), (3,))
 """Kernels in time: of the stem, then of the blocks of res2 to res5, repeated as often as needed."""
 
@@ -61,10 +70,12 @@ Times = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int,
 class Trunk:
     """The layers of one pathway, stem to res5.
 
-    stem: channels behind the stem. widths, inner: channels that a block of res2 to res5 puts out,
-    and those of its 3 x 3 convolution. times: kernel in time of every block. strides and dilations
-    are in space, of a stage's first block and of all its blocks. stride_in_1x1: the stride sits in
-    the first convolution of a block, not in the 3 x 3 one. groups > 1 is a ResNeXt.
+    stem: channels behind the stem. stem_stride: its stride in time. stem_pool: window and stride
+    in time, padding in space, of the max pool behind it. widths, inner: channels that a block of
+    res2 to res5 puts out, and those of its 3 x 3 convolution. times: kernel in time of every
+    block. strides and dilations are in space, of a stage's first block and of all its blocks.
+    stride_in_1x1: the stride sits in the first convolution of a block, not in the 3 x 3 one.
+    groups > 1 is a ResNeXt.
     """
 
     stem: int
@@ -72,6 +83,8 @@ class Trunk:
     widths: tuple[int, ...]
     inner: tuple[int, ...]
     times: tuple[tuple[int, ...], ...]
+    stem_stride: int = 1
+    stem_pool: tuple[int, int, int] = (1, 1, 1)
     strides: tuple[int, ...] = (1, 2, 2, 2)
     dilations: tuple[int, ...] = (1, 1, 1, 1)
     groups: int = 1
@@ -135,16 +148,20 @@ class Config:
 class Stem(nn.Module):
     """t x 7 x 7, norm, ReLU, 1 x 3 x 3 max pool: [B, 3, T, H, W] to [B, C, T, H/4, W/4]."""
 
-    def __init__(self, inputs: int, outputs: int, *, time: int) -> None:
+    def __init__(self, inputs: int, spec: Trunk) -> None:
         super().__init__()
+        time, window, stride, padding = spec.stem_time, *spec.stem_pool
         self.conv = nn.Conv3d(
-            inputs, outputs, (time, 7, 7), stride=(1, 2, 2), padding=(time // 2, 3, 3), bias=False
+            inputs, spec.stem, (time, 7, 7), stride=(spec.stem_stride, 2, 2),
+            padding=(time // 2, 3, 3), bias=False,
+        )  # fmt: skip
+        self.bn = nn.BatchNorm3d(spec.stem)
+        self.pool = nn.MaxPool3d(
+            (window, 3, 3), stride=(stride, 2, 2), padding=(0, padding, padding)
         )
-        self.bn = nn.BatchNorm3d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn(self.conv(x)), inplace=True)
-        return F.max_pool3d(x, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        return self.pool(F.relu(self.bn(self.conv(x)), inplace=True))
 
 
 class Bottleneck(nn.Module):
@@ -234,10 +251,7 @@ def stage(spec: Trunk, index: int, *, inputs: int) -> nn.Sequential:
             )  # fmt: skip
         blocks.add_module(str(i), block)
         if i in nonlocals.after:
-            fresh = NonLocal(
-                width, form=nonlocals.form, pool=nonlocals.pool, groups=nonlocals.groups
-            )
-            blocks.add_module(f"nonlocal{i}", fresh)
+            blocks.add_module(f"nonlocal{i}", NonLocal.of(nonlocals, width))
         inputs = width
     return blocks
 
@@ -253,13 +267,13 @@ class ResNet3D(nn.Module):
         self.taps = (*STAGES, "grid", "dense_logits", "pool")
 
         spec = config.trunk
-        self.stem = Stem(config.clip.channels, spec.stem, time=spec.stem_time)
+        self.stem = Stem(config.clip.channels, spec)
         self.res2 = stage(spec, 0, inputs=spec.stem)
         self.time_pool = nn.MaxPool3d((config.time_pool, 1, 1))
         self.res3 = stage(spec, 1, inputs=spec.widths[0])
         self.res4 = stage(spec, 2, inputs=spec.widths[1])
         self.res5 = stage(spec, 3, inputs=spec.widths[2])
-        self.classifier = nn.Linear(self.width, config.num_classes)
+        self.classifier = classifier(self.width, config.num_classes)
 
     def maps(self, clip: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The stages' outputs, in order."""
@@ -283,8 +297,10 @@ class ResNet3D(nn.Module):
         """
         check_taps(taps, self.taps)
         head = self.config.head
-        least = self.clip.frames if head else self.config.time_pool
-        side = 4 * prod(self.config.trunk.strides)
+        spec = self.config.trunk
+        least = spec.stem_stride * spec.stem_pool[1] * self.config.time_pool
+        least = self.clip.frames if head else least
+        side = 4 * prod(spec.strides)
         check_clip(clip, channels=self.clip.channels, min_frames=least, min_side=side)
         found = keep(self.maps(clip), {tap if tap in STAGES else "grid" for tap in taps})
         if "pool" in taps:
@@ -311,19 +327,29 @@ def five_nonlocals(form: Form) -> tuple[NonLocals, ...]:
     return (NonLocals(), NonLocals((1, 3), form), NonLocals((1, 3, 5), form), NonLocals())
 
 
-def c2d(*, pool: bool = True, nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS) -> Config:
-    spec = replace(trunk(C2D), nonlocals=nonlocals)
+def c2d(
+    depth: int = 50, *, pool: bool = True, nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS
+) -> Config:
+    spec = replace(trunk(C2D, depth=depth), nonlocals=nonlocals)
     time_pool, frames = (2, 4) if pool else (1, 8)
     return Config(ClipSpec(8, 8, 256, 256), spec, time_pool=time_pool, head=(frames, 7, 7))
 
 
-def i3d(depth: int = 50, *, nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS) -> Config:
-    spec = replace(trunk(I3D, depth=depth), nonlocals=nonlocals)
+def i3d(
+    depth: int = 50, *, times: Times = I3D, nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS
+) -> Config:
+    spec = replace(trunk(times, depth=depth), nonlocals=nonlocals)
     return Config(ClipSpec(8, 8, 256, 256), spec, time_pool=2, head=(4, 7, 7))
 
 
-def slow(frames: int, interval: int, *, nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS) -> Config:
-    spec = replace(trunk(SLOW), nonlocals=nonlocals)
+def slow(
+    frames: int,
+    interval: int,
+    *,
+    depth: int = 50,
+    nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS,
+) -> Config:
+    spec = replace(trunk(SLOW, depth=depth), nonlocals=nonlocals)
     return Config(ClipSpec(frames, interval, 256, 256), spec, head=(frames, 7, 7))
 
 
@@ -339,14 +365,18 @@ IMAGENET = ClipSpec(1, 1, 256, 256, mean=(0.485, 0.456, 0.406), std=(0.229, 0.22
 VARIANTS: dict[str, Config] = {
     "c2d_r50_8x8": c2d(),
     "c2d_nopool_r50_8x8": c2d(pool=False),
+    "c2d_nopool_r101_8x8": c2d(101, pool=False),
     "c2d_nln_r50_8x8": c2d(nonlocals=five_nonlocals("softmax")),
     "i3d_r50_8x8": i3d(),
+    "i3d_r50_heavy_8x8": i3d(times=I3D_HEAVY),
     "i3d_r101_8x8": i3d(101),
     "i3d_nln_r50_8x8": i3d(nonlocals=five_nonlocals("softmax")),
     "i3d_nln_r101_8x8": i3d(101, nonlocals=five_nonlocals("softmax")),
     "slow_r50_4x16": slow(4, 16),
     "slow_r50_4x16.ava22": detection(slow(4, 16)),
     "slow_r50_8x8": slow(8, 8),
+    "slow_r50_16x4": slow(16, 4),
+    "slow_r101_8x8": slow(8, 8, depth=101),
     "slow_nln_r50_4x16": slow(4, 16, nonlocals=five_nonlocals("dot_product")),
     "slow_nln_r50_8x8": slow(8, 8, nonlocals=five_nonlocals("dot_product")),
     "resnet_r50": Config(IMAGENET, trunk(C2D), head=(1, 7, 7), num_classes=1000),

