@@ -305,6 +305,8 @@ def test_slow_frames_of_the_reference(golden):
         (torch.zeros(3, 8, 64, 64), r"\[batch, 3, frames, height, width\]"),
         (torch.zeros(1, 4, 8, 64, 64), r"\[batch, 3, frames, height, width\]"),
         (torch.zeros(1, 3, 8, 64, 64, dtype=torch.uint8), "floating"),
+        (torch.zeros(1, 3, 8, 64, 64, dtype=torch.float64), r"clip.float\(\)"),
+        (torch.zeros(1, 3, 8, 64, 64, device="meta"), r"clip.to\(device\)"),
         (torch.zeros(1, 3, 4, 64, 64), "8 frames or more"),
         (torch.zeros(1, 3, 8, 64, 16), "32 x 32 pixels or more"),
         (torch.zeros(0, 3, 8, 64, 64), "no clip"),
@@ -386,3 +388,11 @@ def test_keys_that_do_not_fit_are_refused_by_name(message, key, value, tmp_path)
     torch.save({"model_state": state}, tmp_path / "changed.pyth")
     with pytest.raises(KeyMismatch, match=message):
         load_into(model, tmp_path / "changed.pyth")
+
+
+def test_autocast_and_networks_of_other_precision_take_their_clips():
+    model, clip = tiny(resnet3d), clips(1, 3, 8, 64, 64)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.isfinite(model(clip)).all()
+        assert torch.isfinite(model(clip.bfloat16())).all()
+    assert model.double()(clip.double()).dtype == torch.float64

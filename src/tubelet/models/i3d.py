@@ -161,7 +161,10 @@ class InceptionI3D(nn.Module):
         [B, 1024] their mean.
         """
         check_taps(taps, self.taps)
-        check_clip(clip, channels=self.clip.channels, min_frames=MIN_FRAMES, min_side=MIN_SIDE)
+        check_clip(
+            clip, channels=self.clip.channels, min_frames=MIN_FRAMES, min_side=MIN_SIDE,
+            weights=next(self.parameters()),
+        )  # fmt: skip
         found: dict[str, Tensor] = {}
         x = clip
         for name in STAGES:

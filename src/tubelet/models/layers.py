@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,11 +18,13 @@ def check_clip(
     min_frames: int = 1,
     min_side: int = 1,
     frames: int | None = None,
+    weights: Tensor | None = None,
 ) -> None:
     """Refuse what a network cannot take: anything but a floating [B, channels, T, H, W].
 
     T must be at least `min_frames`, or exactly `frames` where that is given; H and W at least
-    `min_side` pixels. Raises ClipError.
+    `min_side` pixels. The clip must be where the `weights` are, and, outside autocast, of their
+    type. Raises ClipError.
     """
     shape = tuple(clip.shape)
     if clip.ndim != 5 or shape[1] != channels:
@@ -31,6 +34,16 @@ def check_clip(
     if not clip.is_floating_point():
         raise ClipError(
             f"a clip must be floating and normalised with model.clip; this one is {clip.dtype}"
+        )
+    if weights is not None and clip.device != weights.device:
+        raise ClipError(
+            f"the clip is on {clip.device} and the network on {weights.device}; move one: "
+            "clip.to(device) or model.to(device)"
+        )
+    if weights is not None and not same_precision(clip, weights):
+        raise ClipError(
+            f"the clip is {clip.dtype} and the network's weights are {weights.dtype}; "
+            "convert one, as in clip.float()"
         )
     if frames is not None and shape[2] != frames:
         raise ClipError(f"this network takes clips of {frames} frames; this one has {shape[2]}")
@@ -43,6 +56,11 @@ def check_clip(
         )
     if not shape[0]:
         raise ClipError("the batch has no clip")
+
+
+def same_precision(clip: Tensor, weights: Tensor) -> bool:
+    """Autocast converts by itself."""
+    return clip.dtype == weights.dtype or torch.is_autocast_enabled(clip.device.type)
 
 
 def check_taps(taps: Sequence[str], known: Iterable[str]) -> None:

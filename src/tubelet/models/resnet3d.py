@@ -301,7 +301,10 @@ class ResNet3D(nn.Module):
         least = spec.stem_stride * spec.stem_pool[1] * self.config.time_pool
         least = self.clip.frames if head else least
         side = 4 * prod(spec.strides)
-        check_clip(clip, channels=self.clip.channels, min_frames=least, min_side=side)
+        check_clip(
+            clip, channels=self.clip.channels, min_frames=least, min_side=side,
+            weights=next(self.parameters()),
+        )  # fmt: skip
         found = keep(self.maps(clip), {tap if tap in STAGES else "grid" for tap in taps})
         if "pool" in taps:
             found["pool"] = found["grid"].mean(dim=(2, 3, 4))

@@ -206,7 +206,10 @@ class SlowFast(nn.Module):
         """Refuse a clip that the two pathways cannot share. Raises ClipError."""
         least = self.clip.frames if self.config.head else self.alpha
         side = 4 * prod(self.config.slow.strides)
-        check_clip(clip, channels=self.clip.channels, min_frames=least, min_side=side)
+        check_clip(
+            clip, channels=self.clip.channels, min_frames=least, min_side=side,
+            weights=next(self.parameters()),
+        )  # fmt: skip
         if clip.shape[2] % self.alpha:
             raise ClipError(
                 f"a clip of {clip.shape[2]} frames: the Slow pathway sees one frame in "

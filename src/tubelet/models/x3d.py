@@ -240,7 +240,10 @@ class X3D(nn.Module):
         [B, t, h, w, classes] the classifier at every position.
         """
         check_taps(taps, self.taps)
-        check_clip(clip, channels=self.clip.channels, min_frames=self.clip.frames, min_side=32)
+        check_clip(
+            clip, channels=self.clip.channels, min_frames=self.clip.frames, min_side=32,
+            weights=next(self.parameters()),
+        )  # fmt: skip
         found = keep(self.maps(clip), {tap if tap in STAGES else "grid" for tap in taps})
         if "pool" in taps:
             found["pool"] = found["grid"].mean(dim=(2, 3, 4))
