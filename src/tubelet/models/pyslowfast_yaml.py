@@ -15,6 +15,7 @@ Some keys are read differently on purpose:
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -40,11 +41,13 @@ READERS = {  # MODEL.MODEL_NAME: the file and the function that read such a conf
     "PTVSlowFast": ("pyslowfast_yaml_conv", "slowfast"),
     "X3D": ("pyslowfast_yaml_conv", "x3d"),
     "PTVX3D": ("pyslowfast_yaml_conv", "x3d"),
+    "MViT": ("pyslowfast_yaml_mvit", "mvit"),
+    "PTVMViT": ("pyslowfast_yaml_mvit", "mvit"),
 }
 NORMS = ("batchnorm", "sub_batchnorm", "sync_batchnorm", "sync_batchnorm_apex")
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 WHOLE_VIDEO = ("ssv2", "ptvssv2")  # data sets whose frames are spread over the video
-LARGEST_FILE, MOST_KEYS, DEEPEST = 1 << 20, 10_000, 8
+LARGEST_FILE, LONGEST_TEXT, MOST_KEYS, DEEPEST = 1 << 20, 1000, 10_000, 8
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def frozen(value: object, depth: int = 0, *, whole: bool = True) -> Any:
     """Lists as tuples; an integer as a float unless `whole`. Raises UsageError: no end to lists."""
     if depth > DEEPEST:
         raise UsageError("a configuration has lists nested without end")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return tuple(frozen(item, depth + 1) for item in value)
     return float(value) if type(value) is int and not whole else value
 
@@ -123,12 +126,25 @@ def read(path: str | Path) -> Settings:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UsageError(f"{path}: not a PySlowFast configuration (sections of keys)")
-    given = dict(islice(flat(tree), MOST_KEYS))
+    given = {key: literal(value) for key, value in islice(flat(tree), MOST_KEYS)}
     unknown = sorted(set(given) - known_keys())
     if unknown:
         described = ", ".join(f"{key!r}{did_you_mean(key, known_keys())}" for key in unknown)
         raise UnknownName(f"{path}: PySlowFast has no such key: {described}")
     return Settings(path, given)
+
+
+def literal(value: Any) -> Any:
+    """A text that is a Python literal, such as "(3, 7, 7)", "1e-4" or "None", read as such.
+
+    PySlowFast does so with every text of a file; nothing is executed.
+    """
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return value
 
 
 def flat(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

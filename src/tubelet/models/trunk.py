@@ -183,7 +183,8 @@ def width_schedule(trunk: Trunk, *, in_attention: bool) -> list[Widths]:
     """Channels and heads of every block.
 
     Heads multiply at the block that is named. Channels do so too where they grow in the attention;
-    in the MLP they grow one block earlier, so that the named block starts with them.
+    in the MLP they grow one block earlier, so that the named block starts with them. Raises
+    UsageError for heads that do not divide the channels.
     """
     dims, heads_by = dict(trunk.dim_mul), dict(trunk.head_mul)
     dim, heads = trunk.embed_dim, trunk.num_heads
@@ -193,7 +194,13 @@ def width_schedule(trunk: Trunk, *, in_attention: bool) -> list[Widths]:
         at = block if in_attention else block + 1
         divisor = round_width(heads, heads_by.get(at, 1.0))
         dim_out = round_width(dim, dims.get(at, 1.0), divisor=divisor)
-        schedule.append(Widths(dim, dim_out if in_attention else dim, dim_out, heads))
+        dim_attention = dim_out if in_attention else dim
+        if dim_attention % heads:
+            raise UsageError(
+                f"block {block} has {dim_attention} channels and {heads} heads: the channels "
+                "have to be a multiple of the heads"
+            )
+        schedule.append(Widths(dim, dim_attention, dim_out, heads))
         dim = dim_out
     return schedule
 
