@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
-from tubelet.models.weights import caffe2, inception, pyslowfast
+from tubelet.models.weights import (
+    caffe2,
+    inception,
+    mmaction2,
+    pyslowfast,
+    pyslowfast_mvit,
+    pytorchvideo,
+    selfsupervised,
+    torchvision,
+)
 from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layout import Converted, Layout
 
@@ -26,7 +35,23 @@ OURS = Layout(
     lambda tensors, _: Converted(dict(tensors)),
 )
 
-LAYOUTS: tuple[Layout, ...] = (*inception.LAYOUTS, pyslowfast.PYSLOWFAST, caffe2.CAFFE2, OURS)
+PYSLOWFAST_MVIT = Layout(
+    "pyslowfast-mvit",
+    pyslowfast_mvit.recognises,
+    lambda tensors, model: Converted(pyslowfast_mvit.to_ours(tensors, model)),
+)
+
+LAYOUTS: tuple[Layout, ...] = (
+    *inception.LAYOUTS,
+    *selfsupervised.LAYOUTS,
+    pyslowfast.PYSLOWFAST,
+    PYSLOWFAST_MVIT,
+    caffe2.CAFFE2,
+    *pytorchvideo.LAYOUTS,
+    torchvision.TORCHVISION,
+    *mmaction2.LAYOUTS,
+    OURS,
+)
 
 
 @dataclass(frozen=True)
