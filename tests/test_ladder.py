@@ -23,7 +23,7 @@ RUNGS = [
         "align",
         "inputs",
     },
-    {"presets", "pipeline"},
+    {"presets", "pipeline", "annotations"},
     {"classify", "overlap"},
     {"scale", "report", "search"},
     {"serve", "train"},

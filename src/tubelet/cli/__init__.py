@@ -18,6 +18,8 @@ VERBS = {
     "extract": "videos -> features",
     "plan": "what extract would do: windows, rows, sizes; decodes no pixels",
     "classify": "class names of videos",
+    "map": "seconds of a video -> rows of its features, and back",
+    "align": "annotation files with feature rows added",
     "pack": "features as the files that other tools read",
     "merge": "join output folders of one recipe",
     "presets": "published conventions of cutting and storing, with their sources",
