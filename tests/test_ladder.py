@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "tubelet"
 
 RUNGS = [
     {"types", "errors"},
-    {"config"},
+    {"config", "cache"},
     {"window"},
     {
         "decode",
@@ -21,8 +21,8 @@ RUNGS = [
         "store",
         "flow",
         "align",
-        "inputs",
     },
+    {"inputs", "recording"},
     {"presets", "pipeline", "annotations"},
     {"classify", "overlap"},
     {"scale", "report", "search"},

@@ -8,19 +8,26 @@ This is the readable path; it decides the numbers.
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 from numpy.typing import NDArray
 
+from tubelet import __version__
 from tubelet.config import to_plain
 from tubelet.decode.base import open_video
 from tubelet.errors import FeatureError, UsageError, did_you_mean
 from tubelet.gather import Gatherer, Row
+from tubelet.models.device import autocast, resolve_device, resolve_precision
+from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
 from tubelet.transform import Prepared, ViewConfig, black, prepare, to_clip, view_config
-from tubelet.types import Features, Frame, Image, VideoInfo, VideoReader
+from tubelet.types import Features, Frame, Image, VideoReader
 from tubelet.window import WindowConfig, row_limit
 
 if TYPE_CHECKING:
@@ -35,7 +42,8 @@ Merge = Literal["mean", "keep"]
 class Options:
     """How rows are made of a model's outputs; all of it is part of the recipe.
 
-    taps: names of `model.taps`. keep: which axes survive: a row is [D], [T', D] or [T', H', W', D].
+    taps: names of `model.taps` beside "pool", which is always there. keep: which axes survive: a
+    row is [D], [T', D] or [T', H', W', D].
     logits: class scores too. merge: views (crops, flips) are averaged, or kept as a first axis.
     color: matrix of the decoder, `auto` or `legacy601`. dtype: of the stored numbers. preset: name
     of the convention that window, view and these options follow, and what overrides it.
@@ -55,17 +63,6 @@ class Options:
             if getattr(self, name) not in get_args(kinds):
                 known = ", ".join(get_args(kinds))
                 raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {known}")
-
-
-@dataclass
-class Output:
-    """Rows of one video, as they are made."""
-
-    values: dict[str, list[NDArray[Any]]] = field(default_factory=dict[str, list[NDArray[Any]]])
-    start_s: list[float] = field(default_factory=list[float])
-    end_s: list[float] = field(default_factory=list[float])
-    frames: list[list[int]] = field(default_factory=list[list[int]])
-    padded: list[int] = field(default_factory=list[int])
 
 
 class Extractor:
@@ -102,6 +99,8 @@ class Extractor:
         self.view = view or view_config(clip)
         self.batch_size = batch_size
         self._check()
+        self.taps = ("pool", *(t for t in model.taps if t in self.options.taps and t != "pool"))
+        self.names = (*self.taps, *(("logits",) if self.options.logits else ()))
 
     def _check(self) -> None:
         for tap in self.options.taps:
@@ -119,17 +118,45 @@ class Extractor:
         options = to_plain(self.options)
         del options["precision"]
         return {
-            "model": self.name,
+            "model": getattr(self.model, "model_id", None) or self.name,
             "weights": {
                 "id": getattr(self.model, "weights_id", None),
-                "sha256": getattr(self.model, "weights_sha256", None),
+                "sha256": self.weights_sha256,
             },
             "window": to_plain(self.window),
             "view": to_plain(self.view),
             **options,
+            "taps": list(self.taps),
             "precision": self.precision,
             "decoder": "every frame in display order; undecodable packets skipped and counted",
         }
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of the released file; of the numbers themselves for weights that no file holds."""
+        known = getattr(self.model, "weights_sha256", None)
+        if known:
+            return known
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def run_facts(self) -> dict[str, Any]:
+        """What does not decide the numbers but may explain their last bit."""
+        return {
+            "device": self.device,
+            "batch_size": self.batch_size,
+            "tubelet": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "av")},
+        }
+
+    def row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """What a row is, for videos without rows: the shapes of one black window."""
+        nothing = [black(self.view)] * self.window.frames
+        return {name: a.shape for name, a in self.forward_clips([nothing])[0].items()}
 
     def __call__(
         self, path: str, *, start_s: float | None = None, end_s: float | None = None
@@ -141,39 +168,160 @@ class Extractor:
         """(row, {tap: array}) as soon as each window is complete, in bounded memory."""
         with open_video(path, color=self.options.color) as reader:
             for _, rows in gather_rows(reader, [self], None, None):
-                yield from zip(rows, self.forward(rows), strict=True)
+                for row, values in zip(rows, self.forward(rows), strict=True):
+                    where = f"row {row.window.index}"
+                    dtype = self.options.dtype
+                    yield row, {k: stored(v, dtype, where=where) for k, v in values.items()}
 
     def forward(self, rows: Sequence[Row[Prepared]]) -> list[dict[str, NDArray[Any]]]:
-        """The model on a batch of windows: for each row {tap: [D] or as `keep` says}."""
+        """The model on a batch of windows: for each row {tap: [D] or as `keep` says}, float32."""
+        return self.forward_clips([row.pixels for row in rows])
+
+    def forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:
+        """As `forward`, from the W prepared frames of each window."""
         import torch
 
         views = self.view.views
-        clip = torch.cat([to_clip(row.pixels) for row in rows]).to(self.device)
-        wanted = [_source_tap(tap, self.options.keep) for tap in self.options.taps]
-        with torch.inference_mode(), _autocast(self.device, self.precision):
+        clip = torch.cat([to_clip(pixels) for pixels in clips]).to(self.device)
+        wanted = [_source_tap(tap, self.options.keep) for tap in self.taps]
+        with torch.inference_mode(), autocast(self.device, self.precision):
             maps = self.model.features(clip, taps=tuple(dict.fromkeys([*wanted, "pool"])))
             logits = self.model.classify(maps["pool"]) if self.options.logits else None
         out = {
-            tap: reduce_map(maps[source], self.options.keep)
-            for tap, source in zip(self.options.taps, wanted, strict=True)
+            tap: reduce_map(_channels_second(tap, maps[source]), self.options.keep)
+            for tap, source in zip(self.taps, wanted, strict=True)
         }
         if logits is not None:
             out["logits"] = logits
-        arrays = {name: self._merge(t, len(rows), views) for name, t in out.items()}
-        return [{name: a[i] for name, a in arrays.items()} for i in range(len(rows))]
+        arrays = {name: self._merge(t, len(clips), views) for name, t in out.items()}
+        return [{name: a[i] for name, a in arrays.items()} for i in range(len(clips))]
 
     def _merge(self, values: Tensor, rows: int, views: int) -> NDArray[Any]:
-        """[rows * V, ...] -> [rows, ...] or [rows, V, ...], in the stored dtype."""
+        """[rows * V, ...] -> [rows, ...] or [rows, V, ...]."""
         grouped = values.float().reshape(rows, views, *values.shape[1:])
         if views == 1 or self.options.merge == "mean":
             grouped = grouped.mean(dim=1)
-        array = grouped.cpu().numpy()
-        if not np.isfinite(array).all():
-            raise FeatureError("the model gave NaN or infinity; try --precision fp32")
-        stored = array.astype(self.options.dtype)
-        if not np.isfinite(stored).all():
-            raise FeatureError("a value exceeds float16 (65504); use --dtype float32")
-        return stored
+        return grouped.cpu().numpy()
+
+
+Watcher = Callable[[int, Row[Prepared]], None]
+"""Called with (extractor's index, row) before the row goes to the model."""
+
+
+class Batches:
+    """Windows on their way through the models: one line per extractor, shared by all videos.
+
+    A batch may hold windows of several videos when the batch size is above 1. What goes wrong in
+    a model is written into the recordings that it concerns, and never raised.
+    """
+
+    def __init__(
+        self,
+        extractors: Sequence[Extractor],
+        on_rows: Callable[[Recording, float], None] | None = None,
+    ) -> None:
+        self.extractors = extractors
+        self._on_rows = on_rows
+        self._waiting: list[list[tuple[Recording, Row[Prepared]]]] = [[] for _ in extractors]
+
+    def push(self, lane: int, recording: Recording, row: Row[Prepared]) -> None:
+        """One more window of a video for extractor `lane`."""
+        self._waiting[lane].append((recording, row))
+        if len(self._waiting[lane]) >= self.extractors[lane].batch_size:
+            self._run(lane)
+
+    def flush(self) -> None:
+        """Run what waits, however few."""
+        for lane, waiting in enumerate(self._waiting):
+            if waiting:
+                self._run(lane)
+
+    def _run(self, lane: int) -> None:
+        batch = [(rec, row) for rec, row in self._waiting[lane] if rec.fault is None]
+        self._waiting[lane] = []
+        if not batch:
+            return
+        try:
+            outputs = self.extractors[lane].forward([row for _, row in batch])
+        except Exception as error:  # noqa: BLE001 whatever it is, it is this batch's failure
+            for recording, row in batch:
+                recording.fail("model", error, row.window.own[-1])
+            return
+        for (recording, row), values in zip(batch, outputs, strict=True):
+            try:
+                if recording.fault is None:
+                    recording.append(row, values)
+            except FeatureError as error:
+                recording.fail("model", error, row.window.own[-1])
+            except Exception as error:  # noqa: BLE001 a full disk, or a bug: this video's failure
+                recording.fail("store", error, row.window.own[-1])
+            if self._on_rows:
+                self._on_rows(recording, row.end_s)
+
+
+def record_video(
+    source: Source,
+    batches: Batches,
+    *,
+    lanes: Sequence[int] | None = None,
+    spool: Path | None = None,
+    tally: Tally | None = None,
+    watch: Watcher | None = None,
+) -> list[Recording]:
+    """One decode, one `Recording` per extractor (of `lanes`, or all).
+
+    Rows may still wait in `batches` for windows of the next video: see `Recording.complete`.
+    Raises VideoError; what fails in a model is in `Recording.fault`.
+    """
+    chosen = list(range(len(batches.extractors))) if lanes is None else list(lanes)
+    extractors = [batches.extractors[lane] for lane in chosen]
+    tally = tally or Tally()
+    recordings = [Recording(e.names, dtype=e.options.dtype, spool=spool) for e in extractors]
+    counts = [0] * len(chosen)
+    color = extractors[0].options.color
+    try:
+        with open_video(source.path, color=color, fps=source.fps) as reader:
+            tally.stage = "decode"
+            for recording in recordings:
+                recording.name, recording.length_s = source.name, reader.info.duration_s
+            for k, row in each_row(reader, extractors, source.start_s, source.end_s, tally):
+                counts[k] += 1
+                if watch:
+                    watch(chosen[k], row)
+                batches.push(chosen[k], recordings[k], row)
+                if all(recording.fault for recording in recordings):
+                    break
+            facts = {
+                **source_facts(reader.info),
+                "range_s": [source.start_s, source.end_s],
+                "decoded_frames": tally.decoded,
+                "damaged": reader.events.damaged,
+                "tap": "pool",
+            }
+            warnings = warnings_of(reader.events)
+    except Exception as error:
+        for recording in recordings:  # what waits in `batches` is wanted no more
+            recording.fail(tally.stage, error, tally.frame)
+        raise
+    for extractor, recording, count in zip(extractors, recordings, counts, strict=True):
+        if count == 0:
+            _declare_empty(recording, extractor)
+        empty = [_no_rows(tally, extractor, source)] if count == 0 else []
+        own = {"warnings": warnings + empty, "made_with": extractor.run_facts()}
+        recording.finish({**facts, **own}, expected=count)
+    return recordings
+
+
+def _declare_empty(recording: Recording, extractor: Extractor) -> None:
+    for name, shape in extractor.row_shapes().items():
+        recording.arrays[name].declare(shape, extractor.options.dtype)
+
+
+def _no_rows(tally: Tally, extractor: Extractor, source: Source) -> str:
+    span = extractor.window.span
+    if source.start_s is None and source.end_s is None:
+        return f"no rows: {tally.decoded} frames are fewer than one window of {span} (--tail drop)"
+    return f"no rows: [{source.start_s}, {source.end_s}) s has no frame, or too few for one window"
 
 
 def extract_video(
@@ -182,28 +330,15 @@ def extract_video(
     *,
     start_s: float | None = None,
     end_s: float | None = None,
-    on_rows: Callable[[int, float | None], None] | None = None,
 ) -> list[Features]:
-    """One decode, one `Features` per extractor. on_rows(rows, share of the video) is told."""
-    outputs, tally = [Output() for _ in extractors], Tally()
-    with open_video(path, color=extractors[0].options.color) as reader:
-        for lane, rows in gather_rows(reader, extractors, start_s, end_s, tally):
-            for row, values in zip(rows, extractors[lane].forward(rows), strict=True):
-                _append(outputs[lane], row, values)
-            if on_rows:
-                length = reader.info.duration_s
-                on_rows(len(rows), rows[-1].end_s / length if length else None)
-        return [
-            _features(extractor, output, reader, tally.decoded)
-            for extractor, output in zip(extractors, outputs, strict=True)
-        ]
-
-
-@dataclass
-class Tally:
-    """Frames decoded so far, wanted or not."""
-
-    decoded: int = 0
+    """One decode, one `Features` per extractor, in memory. Raises what any of them met."""
+    batches = Batches(extractors)
+    recordings = record_video(Source(path, start_s, end_s), batches)
+    batches.flush()
+    for recording in recordings:
+        if recording.fault:
+            raise recording.fault.error
+    return [recording.features() for recording in recordings]
 
 
 class Shot:
@@ -232,6 +367,7 @@ def _select(
     """Frames that appear in [start_s, end_s)."""
     for frame in frames:
         tally.decoded += 1
+        tally.frame = frame.index
         if start_s is not None and frame.time_s < start_s:
             continue
         if end_s is not None and frame.time_s >= end_s:
@@ -239,14 +375,14 @@ def _select(
         yield Shot(frame)
 
 
-def gather_rows(
+def each_row(
     reader: VideoReader,
     extractors: Sequence[Extractor],
     start_s: float | None,
     end_s: float | None,
-    tally: Tally | None = None,
-) -> Iterator[tuple[int, list[Row[Prepared]]]]:
-    """(extractor's index, its next batch of complete rows)."""
+    tally: Tally,
+) -> Iterator[tuple[int, Row[Prepared]]]:
+    """(extractor's index, its next complete row)."""
     gatherers = [
         Gatherer(
             e.window,
@@ -257,107 +393,41 @@ def gather_rows(
         )
         for e in extractors
     ]
-    waiting: list[list[Row[Prepared]]] = [[] for _ in extractors]
-    for shot in _select(reader.frames(), start_s, end_s, tally or Tally()):
+    for shot in _select(reader.frames(), start_s, end_s, tally):
         for lane, gatherer in enumerate(gatherers):
             for row in gatherer.feed(shot):
-                yield from _batched(waiting, lane, row, extractors[lane].batch_size)
+                yield lane, row
     for lane, gatherer in enumerate(gatherers):
         for row in gatherer.finish():
-            yield from _batched(waiting, lane, row, extractors[lane].batch_size)
-        if waiting[lane]:
-            yield lane, waiting[lane]
+            yield lane, row
 
 
-def _batched(
-    waiting: list[list[Row[Prepared]]], lane: int, row: Row[Prepared], size: int
+def gather_rows(
+    reader: VideoReader,
+    extractors: Sequence[Extractor],
+    start_s: float | None,
+    end_s: float | None,
 ) -> Iterator[tuple[int, list[Row[Prepared]]]]:
-    waiting[lane].append(row)
-    if len(waiting[lane]) >= size:
-        rows, waiting[lane] = waiting[lane], []
-        yield lane, rows
-
-
-def _append(output: Output, row: Row[Prepared], values: dict[str, NDArray[Any]]) -> None:
-    for name, value in values.items():
-        output.values.setdefault(name, []).append(value)
-    output.start_s.append(row.start_s)
-    output.end_s.append(row.end_s)
-    output.frames.append([row.window.own[0], row.window.own[-1]])
-    output.padded.append(row.window.padded)
-
-
-def _features(extractor: Extractor, output: Output, reader: VideoReader, decoded: int) -> Features:
-    taps = extractor.options.taps
-    width = {"pool": extractor.model.width}
-    arrays = {
-        name: np.stack(output.values[name])
-        if name in output.values
-        else np.zeros((0, width.get(name, 0)), extractor.options.dtype)
-        for name in (*taps, *(("logits",) if extractor.options.logits else ()))
-    }
-    start, end = np.array(output.start_s, np.float64), np.array(output.end_s, np.float64)
-    logits = arrays.pop("logits", None)
-    first = "pool" if "pool" in arrays else taps[0]
-    return Features(
-        values=arrays.pop(first),
-        start_s=start,
-        end_s=end,
-        center_s=(start + end) / 2,
-        provenance={
-            **source_facts(reader.info),
-            "decoded_frames": decoded,
-            "padded": output.padded,
-            "first_last_frame": output.frames,
-            "warnings": warnings_of(reader, extractor, len(start)),
-            "damaged": reader.events.damaged,
-            "tap": first,
-        },
-        taps=arrays,
-        logits=logits,
-    )
-
-
-def source_facts(info: VideoInfo) -> dict[str, Any]:
-    """What a sidecar says about its source."""
-    return {
-        "source": info.path,
-        "size_bytes": info.size_bytes,
-        "fps": str(info.fps),
-        "duration_s": info.duration_s,
-        "start_s_container": info.start_s,
-        "frame_size": [info.width, info.height],
-        "codec": info.codec,
-        "container": info.container,
-        "pixel_format": info.pixel_format,
-        "rotation": info.rotation,
-        "backend": info.backend,
-        "notes": list(info.notes),
-    }
-
-
-def warnings_of(reader: VideoReader, extractor: Extractor, rows: int) -> list[str]:
-    """What a user should know about these rows."""
-    events = reader.events
-    found = list(events.messages)
-    counts = {
-        "corrupt_packets": "packets could not be decoded",
-        "corrupt_frames": "frames were decoded with errors",
-        "bad_timestamps": "frames had missing or unordered timestamps",
-        "missing_frames": "frames are missing",
-        "size_changes": "frames changed size and were scaled to the first one's",
-    }
-    found += [
-        f"{getattr(events, name)} {what}" for name, what in counts.items() if getattr(events, name)
-    ]
-    if rows == 0:
-        found.append(f"no rows: shorter than one window of {extractor.window.span} frames (drop)")
-    return found
+    """(extractor's index, its next batch of complete rows)."""
+    waiting: list[list[Row[Prepared]]] = [[] for _ in extractors]
+    for lane, row in each_row(reader, extractors, start_s, end_s, Tally()):
+        waiting[lane].append(row)
+        if len(waiting[lane]) >= extractors[lane].batch_size:
+            rows, waiting[lane] = waiting[lane], []
+            yield lane, rows
+    for lane, rows in enumerate(waiting):
+        if rows:
+            yield lane, rows
 
 
 def _source_tap(tap: str, keep: Keep) -> str:
     """With axes kept, "pool" is read from the map that it is the mean of."""
     return "grid" if tap == "pool" and keep != "clip" else tap
+
+
+def _channels_second(tap: str, values: Tensor) -> Tensor:
+    """ "dense_logits" [B, t, h, w, classes] in the order of the maps."""
+    return values.movedim(-1, 1) if tap == "dense_logits" else values
 
 
 def reduce_map(values: Tensor, keep: Keep) -> Tensor:
@@ -369,44 +439,6 @@ def reduce_map(values: Tensor, keep: Keep) -> Tensor:
     if keep == "time":
         return values.mean(dim=(3, 4)).transpose(1, 2)
     return values.permute(0, 2, 3, 4, 1)
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is cuda where there is one, else cpu. UsageError for a device that is not there."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = device.split(":")[0]
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present.get(kind, False):
-        have = ", ".join(k for k, v in present.items() if v)
-        raise UsageError(f"device {device!r} is not available; this machine has {have}")
-    return device
-
-
-def resolve_precision(precision: Precision, device: str) -> str:
-    """`auto` picks the fastest precision with a stated error bound; today that is fp32 on CPUs
-    without bfloat16 units and bf16 elsewhere."""
-    if precision != "auto":
-        return precision
-    import torch
-
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capable = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if capable else "fp32"
-
-
-def _autocast(device: str, precision: str) -> Any:
-    import torch
-
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    return torch.autocast(device.split(":")[0], dtype=dtype, enabled=dtype is not None)
 
 
 def extract(

@@ -23,6 +23,7 @@ VERBS = {
     "pack": "features as the files that other tools read",
     "merge": "join output folders of one recipe",
     "presets": "published conventions of cutting and storing, with their sources",
+    "status": "how far the runs on an output folder are, from another terminal",
     "show": "a video's streams and timing, or a feature file's rows and provenance",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from tubelet.cli.options import (
     windows_of,
     with_preset,
 )
+from tubelet.errors import UsageError
+from tubelet.window import parse_fps
 
 
 @click.command(name="extract")
@@ -37,28 +40,58 @@ from tubelet.cli.options import (
 @click.option("--keep", type=click.Choice(["clip", "time", "space-time"]), default="clip")
 @click.option("--logits", is_flag=True, help="Store class scores (before softmax) too.")
 @click.option("--keep-views", is_flag=True, help="Keep crops and flips instead of averaging.")
-@click.option("--format", "fmt", default="npy", show_default=True, help="File format.")
+@click.option(
+    "--format",
+    "fmt",
+    default="npy",
+    show_default=True,
+    help="npy, npz, hdf5 (tubelet[hdf5]) or parquet (tubelet[parquet]).",
+)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32")
 @DEVICE
-@click.option("--batch-size", type=int, default=1, show_default=True)
+@click.option(
+    "--batch-size",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Windows per forward pass, of several videos if need be. Above 1 the last bits of a row "
+    "may depend on its neighbours.",
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed input.")
+@click.option("--retry-failed", is_flag=True, help="Only inputs that are in failures.jsonl.")
 @click.option("--strict", is_flag=True, help="A damaged video is a failure.")
 @click.option("--overwrite", is_flag=True, help="Do everything again; take OUT over.")
+@click.option(
+    "--debug-frames",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Contact sheets of what the model saw, for the first N windows of each video.",
+)
 @click.option("--json", "as_json", is_flag=True, help="A machine-readable summary on stdout.")
 @DEBUG
 def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
-    """Features of INPUTS: files, folders, globs, lists (.txt, .csv, .jsonl).
+    """Features of INPUTS: files, folders, globs, lists (.txt, .csv, .jsonl with id, start, end),
+    URLs, tar archives, folders of frames (with --fps).
 
-    One <id>.npy [N, D] and one <id>.json per video. A second run does what is missing.
+    One <id>.npy [N, D] and one <id>.json per video. A second run does what is missing; runs that
+    share OUT share the work.
 
     Example: tubelet extract videos/ -o features/ -m i3d_inception.k400 --stride 16
     """
     choices = with_preset(choices)
     from tubelet.cli.progress import Progress
-    from tubelet.inputs import collect
+    from tubelet.inputs import collect, is_frame_folder
     from tubelet.scale.local import Job, run
+    from tubelet.store.base import codec_of
 
+    codec_of(choices["fmt"])
+    frame_rate = parse_fps(choices["fps"])
+    for path in inputs:
+        if frame_rate is None and os.path.isdir(path) and is_frame_folder(Path(path)):
+            raise UsageError(f"{path} is a folder of frames: say how fast they were, --fps 25")
     job = Job(
         inputs=collect(inputs),
         out=out,
@@ -66,6 +99,10 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         overwrite=choices["overwrite"],
         strict=choices["strict"],
         fail_fast=choices["fail_fast"],
+        retry_failed=choices["retry_failed"],
+        workers=choices["workers"],
+        frame_rate=frame_rate,
+        debug_frames=choices["debug_frames"],
         debug=choices["debug"],
     )
     extractors = build_extractors(choices)
@@ -73,8 +110,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         failures = run(job, extractors, progress)
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:
-        counts = {k: getattr(progress, k) for k in ("videos", "skipped", "failed", "rows")}
-        click.echo(json.dumps({"out": str(out), **counts}))
+        click.echo(json.dumps({"out": str(out), **progress.counts()}))
     return 1 if failures else 0
 
 

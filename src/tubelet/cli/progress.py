@@ -6,28 +6,22 @@ import sys
 import time
 from typing import Any
 
+from tubelet.scale.job import Outcome
+
 
 class Progress:
     """Counts videos and windows. Use as a context; `done` closes a video."""
 
     def __init__(self, total: int) -> None:
         self.videos = self.failed = self.skipped = self.rows = 0
+        self.hours = 0.0
         self.started = time.monotonic()
+        self._windows = 0
+        self._shares: dict[str, float] = {}
         self._bar: Any = None
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            self._bar = Bar(
-                TextColumn("{task.fields[name]}"),
-                BarColumn(),
-                TextColumn("{task.completed:.1f}/{task.total:.0f} videos"),
-                TextColumn("{task.fields[rows]} windows, {task.fields[rate]:.2f}/s"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task("", total=total, name="", rows=0, rate=0.0)
+            self._bar = _bar()
+            self._task = self._bar.add_task("", total=total, name="", facts="")
 
     def __enter__(self) -> Progress:
         if self._bar:
@@ -42,30 +36,84 @@ class Progress:
     def finished(self) -> int:
         return self.videos + self.failed + self.skipped
 
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self.started, 1e-9)
+
     def advance(self, name: str, rows: int, fraction: float | None) -> None:
-        """`rows` more windows; `fraction` of the current video is done, where that is known."""
-        self.rows += rows
+        """`rows` more windows; `fraction` of this video is done, where that is known."""
+        self._windows += rows
+        self._shares[name] = min(fraction or 0.0, 1.0)
+        self._show(name)
+
+    def done(self, outcome: Outcome) -> None:
+        """One video is finished."""
+        self._shares.pop(outcome.id, None)
+        if outcome.kind == "extracted":
+            self.videos += 1
+            self.rows += outcome.rows
+            self.hours += outcome.seconds / 3600
+        elif outcome.kind == "failed":
+            self.failed += 1
+        else:
+            self.skipped += 1
+        self._show(outcome.id)
+        told = "failed: " if outcome.kind == "failed" else ""
+        if not self._bar or told or "warning" in outcome.text:
+            self.note(f"{outcome.id}: {told}{outcome.text}")
+        if outcome.traceback:
+            self.note(outcome.traceback)
+
+    def note(self, text: str) -> None:
+        """A line for people. Control characters of file names are made visible."""
+        safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
         if self._bar:
+            self._bar.console.print(safe, highlight=False, markup=False)
+        else:
+            print(safe, file=sys.stderr, flush=True)
+
+    def _show(self, name: str) -> None:
+        if self._bar:
+            hours = f", {self.hours * 3600 / self.seconds:.1f} h/h" if self.hours else ""
             self._bar.update(
                 self._task,
-                completed=self.finished + min(fraction or 0.0, 1.0),
+                completed=self.finished + sum(self._shares.values()),
                 name=name[-40:],
-                rows=self.rows,
-                rate=self.rows / max(time.monotonic() - self.started, 1e-9),
+                facts=f"{self._windows} windows, {self._windows / self.seconds:.2f}/s{hours}",
             )
 
-    def done(self, name: str, outcome: str) -> None:
-        """One video is finished: outcome is a short text such as `5 rows` or `failed: ...`."""
-        if not self._bar:
-            print(f"{name}: {outcome}", file=sys.stderr, flush=True)
-            return
-        self._bar.update(self._task, completed=self.finished)
-        if outcome.startswith("failed") or "warning" in outcome:
-            self._bar.console.print(f"{name}: {outcome}", highlight=False, markup=False)
+    def counts(self) -> dict[str, Any]:
+        """The closing numbers. hours: of video that was extracted now."""
+        return {
+            "videos": self.videos,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "rows": self.rows,
+            "hours": round(self.hours, 6),
+            "seconds": round(self.seconds, 3),
+            "hours_per_hour": round(self.hours * 3600 / self.seconds, 3),
+        }
 
     def summary(self) -> str:
-        seconds = time.monotonic() - self.started
+        """The closing line."""
+        pace = ""
+        if self.hours:
+            pace = f"; {self.hours:.2f} h of video, {self.hours * 3600 / self.seconds:.2f} h per h"
         return (
             f"{self.videos} extracted, {self.skipped} already done, {self.failed} failed; "
-            f"{self.rows} windows in {seconds:.1f} s"
+            f"{self.rows} rows in {self.seconds:.1f} s{pace}"
         )
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.fields[name]}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total:.0f} videos"),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

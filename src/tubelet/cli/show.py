@@ -30,7 +30,7 @@ def command(path: str, as_json: bool, debug: bool) -> None:
         record = {**features_record(features)}
     else:
         from tubelet.decode.base import open_video
-        from tubelet.pipeline import source_facts
+        from tubelet.recording import source_facts
 
         with open_video(path) as reader:
             record = source_facts(reader.info)
@@ -71,7 +71,7 @@ def feature_lines(record: dict[str, Any]) -> list[str]:
     lines = [
         f"{record['id']}: {record['rows']} rows, shape {record['shape']}, {record['dtype']}",
         f"  source    {record['source']}",
-        f"  video     {record['codec']}, {record['fps']} frames/s, "
+        f"  video     {record['codec']}, {record['fps']:.3f} frames/s, "
         f"{record['decoded_frames']} frames decoded",
         f"  recipe    {record['recipe']}",
     ]

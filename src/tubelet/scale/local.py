@@ -1,142 +1,295 @@
-"""Many videos on this machine, one after the other: skip what is done, record what fails."""
+"""Many videos on this machine: skip what is done, share the rest, record what fails.
+
+    for each input:   done? -> next     claimed by another process? -> later
+                      extract -> store -> let the claim go
+
+What goes wrong with one input, whatever it is, becomes a line of failures.jsonl and the run goes
+on. When even that line cannot be written, OUT is unusable and the run ends with StoreError.
+"""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from tubelet import __version__
-from tubelet.errors import DamagedVideo, StoreError, TubeletError, UsageError
-from tubelet.inputs import Input, source_size
-from tubelet.pipeline import Extractor, extract_video
-from tubelet.store.base import Folder, check_id, open_folder
-from tubelet.store.failures import Failures
-from tubelet.types import Features
+from tubelet.errors import DamagedVideo, StoreError, TubeletError
+from tubelet.gather import Row
+from tubelet.inputs import Input, fingerprint, on_disk
+from tubelet.inputs.local import Openers
+from tubelet.pipeline import Batches, Extractor, record_video
+from tubelet.recording import Fault, Recording, Source, Tally
+from tubelet.scale.claims import Claims
+from tubelet.scale.job import Job, Outcome, Reporter, open_folders
+from tubelet.scale.sheet import write_sheet
+from tubelet.store.atomic import sweep
+from tubelet.store.base import Folder, check_ids
+from tubelet.store.failures import Failure, Failures
+from tubelet.transform import Prepared
 
+__all__ = ["Job", "Outcome", "Reporter", "run"]
 
-class Reporter(Protocol):
-    """Who hears of progress; `cli.progress.Progress` on a terminal."""
-
-    videos: int
-    failed: int
-    skipped: int
-
-    def advance(self, name: str, rows: int, fraction: float | None) -> None: ...
-    def done(self, name: str, outcome: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to do: inputs and the folder. strict: a damaged video fails. fail_fast: stop then."""
-
-    inputs: Sequence[Input]
-    out: Path
-    fmt: str = "npy"
-    overwrite: bool = False
-    strict: bool = False
-    fail_fast: bool = False
-    debug: bool = False
+POLL_S = 0.5
+"""How often a video that another process works on is looked at again."""
 
 
 def run(job: Job, extractors: Sequence[Extractor], report: Reporter) -> int:
     """Extract every input. Returns the number of failed ones; each is in OUT/failures.jsonl.
 
-    UsageError and StoreError about OUT itself are raised before any input is tried, or when OUT
-    stops being writable (a full disk): then nothing more can be kept.
+    UsageError about ids, OUT or the recipe is raised before any input is tried; StoreError when
+    OUT stops being writable.
     """
-    for item in job.inputs:
-        check_id(item.id)
-    folders = _open_folders(job, extractors)
-    failures = Failures(job.out)
-    failed = 0
-    for item in job.inputs:
-        size = source_size(item.path)
-        if not job.overwrite and all(f.is_done(item.id, source_size=size) for f in folders):
-            report.skipped += 1
-            failures.forget(item.id)
-            report.done(item.id, "already done")
-            continue
+    check_ids(item.id for item in job.inputs)
+    folders = open_folders(job, extractors)
+    sweep(job.out)
+    if job.retry_failed:
+        failed = {i for b in _books(job, folders) for i in b.read()}
+        job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
+    with Claims(job.out, total=len(job.inputs)) as claims:
+        if job.workers > 1 and len(job.inputs) > 1:
+            from tubelet.scale.workers import run_workers
+
+            return run_workers(job, extractors, folders, report)
+        return Worker(job, extractors, folders, claims, report).work(job.inputs)
+
+
+def _books(job: Job, folders: Sequence[Folder]) -> list[Failures]:
+    """failures.jsonl of OUT, and of each model's folder when there are several."""
+    paths = dict.fromkeys([job.out, *(folder.path for folder in folders)])
+    return [Failures(path) for path in paths]
+
+
+def attempts_of(job: Job) -> dict[str, int]:
+    """How often each input has failed so far."""
+    lines = Failures(job.out).read()
+    return {identity: line.get("attempts", 1) for identity, line in lines.items()}
+
+
+@dataclass
+class Open:
+    """A video that has been read; some of its rows may still wait for a full batch."""
+
+    item: Input
+    lanes: list[int]
+    recordings: list[Recording]
+    mark: str | None
+
+
+class Worker:
+    """One process's share of a run. Extractors, folders and recordings are counted in lanes."""
+
+    def __init__(
+        self,
+        job: Job,
+        extractors: Sequence[Extractor],
+        folders: Sequence[Folder],
+        claims: Claims,
+        report: Reporter,
+        before: dict[str, int] | None = None,
+    ) -> None:
+        self.job, self.extractors, self.folders = job, extractors, folders
+        self.claims, self.report = claims, report
+        self.failed = 0
+        self._before = attempts_of(job) if before is None else before
+        self._batches = Batches(extractors, self._on_rows)
+        self._open: list[Open] = []
+        self._openers = Openers()
+
+    def work(self, items: Iterable[Input]) -> int:
+        """Everything in `items`. The number of failures."""
         try:
-            outcome = _one(item, job, extractors, folders, report)
-        except (StoreError, UsageError):
-            raise
-        except TubeletError as error:
-            if job.debug:
-                raise
-            failed += 1
-            report.failed += 1
-            failures.add(item.id, item.path, error)
-            report.done(item.id, f"failed: {error}")
-            if job.fail_fast:
-                break
+            later = [item for item in self._until_stopped(items) if not self._attend(item)]
+            self._finish()
+            self._return_to(later)
+        finally:
+            self._openers.close()
+        return self.failed
+
+    def _until_stopped(self, items: Iterable[Input]) -> Iterable[Input]:
+        for item in items:
+            yield item
+            if self.failed and self.job.fail_fast:
+                return
+
+    def _return_to(self, later: list[Input]) -> None:
+        """Videos that other processes were working on: done by now, failed, or left behind."""
+        told = False
+        while later and not (self.failed and self.job.fail_fast):
+            if not told:
+                holder = self.claims.holder(later[0].id)
+                self.report.note(f"waiting for {len(later)} videos of other runs ({holder})")
+                told = True
+            still = [item for item in self._until_stopped(later) if not self._attend(item)]
+            self._finish()
+            if len(still) == len(later):
+                time.sleep(POLL_S)
+            later = still
+
+    def _finish(self) -> None:
+        """Nothing waits in the batches any more."""
+        self._batches.flush()
+        self._settle()
+
+    def _attend(self, item: Input) -> bool:
+        """False when another process works on it."""
+        lanes = list(range(len(self.folders)))
+        try:
+            mark = fingerprint(item, self._openers)
+        except TubeletError as error:  # an archive that cannot be opened any more
+            self._close(item, dict.fromkeys(lanes, Fault("open", error, None)))
+            return True
+        if not self._missing(item, mark):
+            self._skip(item)
+            return True
+        if not self.claims.take(item.id):
+            return False
+        # Another run may have finished or failed it between the look and the claim.
+        lanes = self._missing(item, mark)
+        if not lanes:
+            self._skip(item)
+        elif attempts_of(self.job).get(item.id, 0) > self._before.get(item.id, 0):
+            self._failed_elsewhere(item)
         else:
-            report.videos += 1
-            failures.forget(item.id)
-            report.done(item.id, outcome)
-    return failed
+            self._extract(item, lanes, mark)
+            self._settle()
+        return True
+
+    def _missing(self, item: Input, mark: str | None) -> list[int]:
+        """The lanes that have no complete features of this very source."""
+        if self.job.overwrite:
+            return list(range(len(self.folders)))
+        expected: dict[str, Any] = {"range_s": [item.start_s, item.end_s]}
+        if mark is not None:
+            expected["fingerprint"] = mark
+        if self.job.strict:
+            expected["damaged"] = False
+        return [k for k, f in enumerate(self.folders) if not f.is_done(item.id, expected)]
+
+    def _skip(self, item: Input) -> None:
+        for book in _books(self.job, self.folders):
+            book.forget(item.id)
+        self.claims.release(item.id)
+        self.report.done(Outcome(item.id, "skipped", "already done"))
+
+    def _failed_elsewhere(self, item: Input) -> None:
+        self.failed += 1
+        self.claims.release(item.id)
+        message = Failures(self.job.out).read().get(item.id, {}).get("message")
+        self.report.done(Outcome(item.id, "failed", f"in another run: {message}"))
+
+    def _extract(self, item: Input, lanes: list[int], mark: str | None) -> None:
+        """Read a video to its end. Its rows may wait in the batches afterwards."""
+        tally, recordings = Tally(stage="fetch"), []
+        rate = self.job.frame_rate if Path(item.path).is_dir() else None
+
+        def watch(lane: int, row: Row[Prepared]) -> None:
+            if row.window.index < self.job.debug_frames:
+                write_sheet(self.folders[lane].path, item.id, row, self.extractors[lane].view)
+
+        try:
+            with on_disk(item, self._openers) as path:
+                tally.stage = "open"
+                recordings = record_video(
+                    Source(path, item.start_s, item.end_s, rate, item.id),
+                    self._batches,
+                    lanes=lanes,
+                    spool=self.job.out,
+                    tally=tally,
+                    watch=watch,
+                )
+        except Exception as error:  # noqa: BLE001 whatever it is, it concerns this input only
+            fault = Fault(tally.stage, error, tally.frame)
+            for recording in recordings:
+                recording.fail(*astuple(fault))
+                recording.close()
+            self._close(item, dict.fromkeys(lanes, fault))
+        else:
+            self._open.append(Open(item, lanes, recordings, mark))
+
+    def _on_rows(self, recording: Recording, end_s: float) -> None:
+        length = recording.length_s
+        self.report.advance(recording.name, 1, end_s / length if length else None)
+
+    def _settle(self) -> None:
+        """Store every video whose rows are all here."""
+        for video in [v for v in self._open if all(r.complete for r in v.recordings)]:
+            self._open.remove(video)
+            faults: dict[int, Fault] = {}
+            for lane, recording in zip(video.lanes, video.recordings, strict=True):
+                fault = recording.fault or self._store(video, lane, recording)
+                if fault:
+                    faults[lane] = fault
+                recording.close()
+            self._close(video.item, faults, video.recordings)
+
+    def _store(self, video: Open, lane: int, recording: Recording) -> Fault | None:
+        """Write the features of one model; what stopped that."""
+        item, facts = video.item, recording.facts()
+        warnings = "; ".join(facts["warnings"])
+        if self.job.strict and facts["damaged"]:
+            damage = DamagedVideo(f"{item.shown}: {warnings} (--strict)")
+            return Fault("decode", damage, facts["decoded_frames"] - 1)
+        facts |= {"source": item.shown, "fingerprint": video.mark}
+        try:
+            self.folders[lane].put(item.id, recording.arrays, recording.times(), facts)
+        except Exception as error:  # noqa: BLE001 a bug in a codec must not end the run
+            return Fault("store", error, None)
+        return None
+
+    def _close(
+        self, item: Input, faults: dict[int, Fault], recordings: Sequence[Recording] = ()
+    ) -> None:
+        """Book what became of a video, tell it, and let the claim go."""
+        for lane, folder in enumerate(self.folders):
+            if lane in faults:
+                Failures(folder.path).add(_failure(item, faults[lane], None))
+            else:
+                Failures(folder.path).forget(item.id)
+        if faults:
+            self._report_faults(item, faults)
+        else:
+            Failures(self.job.out).forget(item.id)
+            self.report.done(_outcome(item, recordings))
+        self.claims.release(item.id)
+
+    def _report_faults(self, item: Input, faults: dict[int, Fault]) -> None:
+        self.failed += 1
+        first = next(iter(faults.values()))
+        partial = len(faults) < len(self.folders)
+        models = ", ".join(self.extractors[lane].name for lane in faults) if partial else None
+        failure = _failure(item, first, models)
+        if len(self.folders) > 1:
+            Failures(self.job.out).add(failure)
+        lines = traceback.format_exception(first.error) if self.job.debug else []
+        text = f"{failure.type}: {failure.message}" if failure.unexpected else failure.message
+        self.report.done(Outcome(item.id, "failed", text, traceback="".join(lines)))
 
 
-def _one(
-    item: Input,
-    job: Job,
-    extractors: Sequence[Extractor],
-    folders: Sequence[Folder],
-    report: Reporter,
-) -> str:
-    """Extract and store one video; what happened, in words."""
-    features = extract_video(
-        item.path,
-        extractors,
-        start_s=item.start_s,
-        end_s=item.end_s,
-        on_rows=lambda rows, fraction: report.advance(item.id, rows, fraction),
+def _failure(item: Input, fault: Fault, models: str | None) -> Failure:
+    """models: named when others of this run have their features."""
+    message = str(fault.error) or "no message"
+    if models:
+        message = f"{message} (model {models})"
+    stage = "store" if isinstance(fault.error, StoreError) else fault.stage
+    return Failure(
+        id=item.id,
+        source=item.shown,
+        stage=stage,
+        type=type(fault.error).__name__,
+        message=message,
+        frame=fault.frame,
+        unexpected=not isinstance(fault.error, TubeletError),
     )
-    warnings: list[str] = features[0].provenance["warnings"]
-    if job.strict and features[0].provenance["damaged"]:
-        raise DamagedVideo(f"{item.path}: {'; '.join(warnings)} (--strict)")
-    for folder, rows in zip(folders, features, strict=True):
-        folder.write(item.id, rows)
-    return _outcome(features[0], warnings)
 
 
-def _outcome(features: Features, warnings: list[str]) -> str:
-    rows = len(features.values)
+def _outcome(item: Input, recordings: Sequence[Recording]) -> Outcome:
+    rows, warnings = len(recordings[0]), recordings[0].provenance["warnings"]
+    end_s = recordings[0].times()["end_s"]
+    start_s = recordings[0].times()["start_s"]
+    seconds = float(end_s[-1] - start_s[0]) if rows else 0.0
     noted = f"; warning: {'; '.join(warnings)}" if warnings else ""
-    return f"{rows} row{'' if rows == 1 else 's'}{noted}"
-
-
-def _open_folders(job: Job, extractors: Sequence[Extractor]) -> list[Folder]:
-    several = len(extractors) > 1
-    names = [e.name for e in extractors]
-    if len(set(names)) < len(names):
-        raise UsageError(f"a model is named twice: {', '.join(names)}")
-    return [
-        open_folder(
-            job.out / _folder_name(e.name) if several else job.out,
-            recipe=e.recipe(),
-            run=_run_facts(e),
-            fmt=job.fmt,
-            overwrite=job.overwrite,
-        )
-        for e in extractors
-    ]
-
-
-def _folder_name(model: str) -> str:
-    """A model's name as a folder: a path of a YAML gives its stem."""
-    return Path(model).stem if model.endswith((".yaml", ".yml")) else model.replace("/", "_")
-
-
-def _run_facts(extractor: Extractor) -> dict[str, Any]:
-    """What does not decide the numbers but may explain their last bit."""
-    return {
-        "device": extractor.device,
-        "batch_size": extractor.batch_size,
-        "tubelet": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "numpy", "av")},
-    }
+    text = f"{rows} row{'' if rows == 1 else 's'}{noted}"
+    return Outcome(item.id, "extracted", text, rows=rows, seconds=seconds)

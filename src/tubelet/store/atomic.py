@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from tubelet.errors import StoreError
+from tubelet.store.owner import Owner, is_alive, this_process
 
 TEMPORARY = ".tubelet-tmp-"
-"""Prefix of unfinished files: `.tubelet-tmp-<pid>-<random>-<name>`. Never part of an output."""
+"""Unfinished files: `.tubelet-tmp-<machine>-<pid>-<started>-<random>-<name>`."""
+
+STALE_S = 120.0
+"""A process elsewhere that has not written for so long is taken for dead."""
+
+_NAME = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}-")
 
 
 def fsync_folder(folder: Path) -> None:
@@ -32,11 +40,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     StoreError, naming the path and the cause, for a full disk, a read-only folder and the like.
     """
     # The tail of a long name keeps the temporary name under the 255 bytes that file systems allow.
-    short = path.name.encode()[-100:].decode(errors="ignore")
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{short}"
+    short = path.name.encode(errors="surrogateescape")[-100:].decode(errors="ignore")
+    me = this_process()
+    prefix = f"{TEMPORARY}{me.machine}-{me.pid}-{me.started}-{secrets.token_hex(4)}-"
+    temporary = path.parent / (prefix + short)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as handle:
+        with open(temporary, "x+b") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -47,3 +57,27 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)
+
+
+def sweep(folder: Path) -> int:
+    """Remove unfinished files below `folder` whose process is dead. How many there were."""
+    removed = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(TEMPORARY) and _is_leftover(Path(parent, name)):
+                with suppress(OSError):
+                    os.unlink(os.path.join(parent, name))
+                    removed += 1
+    return removed
+
+
+def _is_leftover(path: Path) -> bool:
+    match = _NAME.match(path.name)
+    if match is None:
+        return False
+    alive = is_alive(Owner("", match[1], int(match[2]), match[3]))
+    if alive is not None:
+        return not alive
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > STALE_S
+    return False

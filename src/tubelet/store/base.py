@@ -6,144 +6,171 @@
     OUT/logits/<id>.npy                   class scores before softmax
     OUT/failures.jsonl                    one line per failed input
 
+npz, hdf5 and parquet keep all arrays of a video in one file, OUT/<id>.npz and so on.
+
 Arrays are written first and `<id>.json` last: a video is done when its JSON is there, was made by
-this recipe from a file of this size, and every array it lists has the sha256 it lists. So a kill at
-any moment leaves either a finished video or one that is done again.
+this recipe from this source, and every file it lists has the sha256 it lists. So a kill at any
+moment leaves either a finished video or one that is done again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
-import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.config import differences, stable_hash
-from tubelet.errors import RecipeMismatch, StoreError, UsageError
-from tubelet.store import npy
+from tubelet.errors import RecipeMismatch, StoreError, UsageError, did_you_mean
 from tubelet.store.atomic import atomic_file
+from tubelet.store.ids import RESERVED, check_id, check_ids
+from tubelet.store.rows import Rows
 from tubelet.types import Features
 
-CODECS: dict[str, ModuleType] = {"npy": npy}
+__all__ = ["CODECS", "RESERVED", "Folder", "check_id", "check_ids", "load", "open_folder"]
+
+CODECS = {
+    "npy": "tubelet.store.npy",
+    "npz": "tubelet.store.npz",
+    "hdf5": "tubelet.store.hdf5",
+    "parquet": "tubelet.store.parquet",
+}
+"""Format -> module with SUFFIX, TOGETHER, write and read. A suffix is a dot and the format."""
+
 RECIPE = "tubelet.json"
-FAILURES = "failures.jsonl"
-RESERVED = ("taps", "logits", "flow")
-ROOT_NAMES = ("tubelet", "failures")
 SCHEMA = 1
+TIMES = ("start_s", "end_s", "center_s")
+
+
+def codec_of(fmt: str) -> Any:
+    """The module of a format. UsageError for an unknown one and for one that is not installed."""
+    if fmt not in CODECS:
+        raise UsageError(
+            f"format {fmt!r} is unknown; it must be one of {', '.join(CODECS)}"
+            + did_you_mean(fmt, CODECS)
+        )
+    try:
+        return importlib.import_module(CODECS[fmt])
+    except ImportError as error:
+        raise UsageError(
+            f"format {fmt!r} needs {error.name}: pip install 'tubelet[{fmt}]'"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def check_id(identity: str) -> None:
-    """UsageError for ids that would leave OUT or collide with the folder's own names."""
-    parts = PurePosixPath(identity).parts
-    bad = (
-        not identity
-        or identity.startswith(("/", "\\"))
-        or "\0" in identity
-        or any(part in ("..", ".") for part in identity.replace("\\", "/").split("/"))
-        or (len(identity) > 1 and identity[1] == ":")
-    )
-    if bad:
-        raise UsageError(f"id {identity!r}: an id must be a relative path inside OUT")
-    if (
-        parts[0] in RESERVED
-        or identity in ("tubelet", "failures")
-        or parts[0].startswith(".tubelet")
-    ):
-        raise UsageError(
-            f"id {identity!r} collides with a name of the output folder ({', '.join(RESERVED)}, "
-            "tubelet, failures); rename the video or give ids in a list"
-        )
-    if any(len(part.encode()) > 240 for part in parts):
-        raise UsageError(
-            f"id {identity[:60]!r}...: a name is longer than 240 bytes; give ids in a list"
-        )
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Folder:
-    """An output folder opened for one recipe. `suffix` is that of its format."""
+    """An output folder opened for one recipe. `fmt` is a key of CODECS."""
 
     path: Path
     recipe_hash: str
-    codec: ModuleType
-
-    @property
-    def suffix(self) -> str:
-        return self.codec.SUFFIX
+    fmt: str = "npy"
 
     def sidecar(self, identity: str) -> Path:
         return self.path / f"{identity}.json"
 
-    def array_file(self, identity: str, kind: str = "pool") -> str:
-        """Relative path of an array: kind is "pool", "logits" or a tap's name."""
-        folder = {"pool": "", "logits": "logits/"}.get(kind, f"taps/{kind}/")
-        return f"{folder}{identity}{self.suffix}"
+    def is_done(self, identity: str, expected: Mapping[str, Any] | None = None) -> bool:
+        """Whether this video is complete and verified.
 
-    def is_done(self, identity: str, *, source_size: int | None) -> bool:
-        """Whether this video is complete, verified and from a source of this size."""
+        expected: what its JSON must say, such as the fingerprint of its source.
+        """
         record = read_record(self.sidecar(identity))
         if record is None or record.get("recipe") != self.recipe_hash:
             return False
-        if source_size is not None and record.get("size_bytes") != source_size:
+        if any(record.get(key) != value for key, value in (expected or {}).items()):
             return False
         files = record.get("files")
         if not isinstance(files, dict) or not files:
             return False
-        for name, digest in files.items():
-            path = self.path / name
-            if not path.is_file() or sha256_of(path) != digest:
-                return False
-        return True
+        try:
+            return all(sha256_of(self.path / name) == digest for name, digest in files.items())
+        except OSError:
+            return False
 
     def write(self, identity: str, features: Features) -> None:
         """All arrays, then the JSON. StoreError when something cannot be written."""
-        check_id(identity)
-        arrays: dict[str, NDArray[Any]] = {"pool": features.values, **features.taps}
+        arrays = {"pool": Rows.of(features.values)}
+        arrays |= {tap: Rows.of(values) for tap, values in features.taps.items()}
         if features.logits is not None:
-            arrays["logits"] = features.logits
-        times = {k: getattr(features, k) for k in ("start_s", "end_s", "center_s")}
+            arrays["logits"] = Rows.of(features.logits)
+        times = {name: getattr(features, name) for name in TIMES}
+        self.put(identity, arrays, times, features.provenance)
+
+    def put(
+        self,
+        identity: str,
+        arrays: Mapping[str, Rows],
+        times: Mapping[str, NDArray[np.float64]],
+        provenance: Mapping[str, Any],
+    ) -> None:
+        """As `write`, with rows that never are in memory all at once. "pool" comes first."""
+        check_id(identity)
+        codec = codec_of(self.fmt)
+        if codec.TOGETHER:
+            pieces = {f"{identity}{codec.SUFFIX}": dict(arrays)}
+        else:
+            pieces = {
+                f"{_subfolder(kind)}{identity}{codec.SUFFIX}": {kind: rows}
+                for kind, rows in arrays.items()
+            }
         files: dict[str, str] = {}
-        for kind, values in arrays.items():
-            name = self.array_file(identity, kind)
+        for name, group in pieces.items():
             with atomic_file(self.path / name) as file:
-                self.codec.write(file, values, times)
-            files[name] = sha256_of(self.path / name)
+                codec.write(file, group, times)
+                files[name] = _digest(file)
+        pool = arrays["pool"]
         record = {
             "schema": SCHEMA,
             "id": identity,
-            **features.provenance,
+            **provenance,
             "recipe": self.recipe_hash,
-            "rows": len(features.values),
-            "shape": list(features.values.shape),
-            "dtype": str(features.values.dtype),
-            **{k: v.tolist() for k, v in times.items()},
-            "sha256": files[self.array_file(identity)],
+            "format": self.fmt,
+            "rows": len(pool),
+            "shape": list(pool.shape),
+            "dtype": str(pool.dtype),
+            **{name: values.tolist() for name, values in times.items()},
+            "sha256": files[f"{identity}{codec.SUFFIX}"],
             "files": files,
         }
         write_json(self.sidecar(identity), record)
 
 
+def _subfolder(kind: str) -> str:
+    return {"pool": "", "logits": "logits/"}.get(kind, f"taps/{kind}/")
+
+
+def _digest(file: IO[bytes]) -> str:
+    """sha256 of a file that is being written."""
+    file.flush()
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
+
+
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Atomic JSON with a final newline; NaN is refused (ValueError)."""
-    text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
     with atomic_file(path) as file:
-        file.write(text.encode("utf-8", "surrogateescape") + b"\n")
+        file.write(json_bytes(record, indent=1) + b"\n")
+
+
+def json_bytes(record: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """UTF-8 JSON. Names that are not valid UTF-8 (surrogates) are escaped."""
+    text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(record, indent=indent, allow_nan=False).encode()
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -162,35 +189,55 @@ def open_folder(
 
     `run` (device, workers, versions) is recorded beside the recipe, outside its hash.
     overwrite: take the folder over; videos of the other recipe are then done again.
+    UsageError when OUT cannot be written.
     """
-    if fmt not in CODECS:
-        raise UsageError(f"format {fmt!r} is unknown; it must be one of {', '.join(CODECS)}")
+    codec_of(fmt)
     digest = stable_hash(recipe)
     record = path / RECIPE
     existing = read_record(record)
     if existing is None and record.exists() and not overwrite:
-        raise StoreError(f"{record}: not readable as JSON; remove it or pass --overwrite")
-    if existing is not None and existing.get("hash") != digest and not overwrite:
+        raise UsageError(f"{record}: not readable as JSON; remove it or pass --overwrite")
+    if existing is not None and not overwrite:
+        _check_same(path, existing, recipe, digest, fmt)
+    new = {"schema": SCHEMA, "hash": digest, "format": fmt, "recipe": recipe, "run": run}
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"?")
+        if existing != new:
+            write_json(record, new)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write there: {error.strerror or error}") from error
+    except StoreError as error:
+        raise UsageError(str(error)) from error
+    return Folder(path, digest, fmt)
+
+
+def _check_same(
+    path: Path, existing: Mapping[str, Any], recipe: Mapping[str, Any], digest: str, fmt: str
+) -> None:
+    if existing.get("hash") != digest:
         changed = "; ".join(differences(existing.get("recipe", {}), recipe)[:6])
         raise RecipeMismatch(
             f"{path} was made with another recipe ({changed}); choose another -o, or --overwrite"
         )
-    if existing is None or existing.get("hash") != digest or existing.get("run") != run:
-        write_json(record, {"schema": SCHEMA, "hash": digest, "recipe": recipe, "run": run})
-    if not os.access(path, os.W_OK):
-        raise StoreError(f"{path}: not writable")
-    return Folder(path, digest, CODECS[fmt])
+    if existing.get("format", "npy") != fmt:
+        raise RecipeMismatch(
+            f"{path} holds {existing.get('format', 'npy')} files, not {fmt}; choose another -o, "
+            "or --overwrite"
+        )
 
 
-def load(path: str | Path) -> Features:
-    """Features from `<id>.json` or from any array file of a video (its JSON must be beside it).
+def load(path: str | Path, *, verify: bool = True) -> Features:
+    """Features of a video from its `<id>.json` or from any of its array files.
 
-    StoreError when a file is missing, damaged or not one of ours.
+    verify: compare the sha256 of every file. StoreError when a file is missing, damaged or not
+    one of ours.
     """
     path = Path(path)
-    sidecar = path if path.suffix == ".json" else path.with_name(path.stem + ".json")
+    sidecar = _sidecar_of(path)
     record = read_record(sidecar)
-    if record is None or "files" not in record:
+    if record is None or not {"files", "id", *TIMES} <= set(record):
         raise StoreError(f"{path}: no readable {sidecar.name} beside it; is this a feature file?")
     root = sidecar
     for _ in PurePosixPath(record["id"]).parts:
@@ -198,11 +245,41 @@ def load(path: str | Path) -> Features:
     arrays: dict[str, NDArray[Any]] = {}
     for name, digest in record["files"].items():
         file = root / name
-        if not file.is_file() or sha256_of(file) != digest:
+        if not file.is_file() or (verify and sha256_of(file) != digest):
             raise StoreError(f"{file}: missing or damaged (sha256 differs); extract it again")
-        kind = PurePosixPath(name).parts
-        label = kind[1] if kind[0] == "taps" else kind[0] if kind[0] == "logits" else "pool"
-        arrays[label] = CODECS[file.suffix[1:]].read(file)
-    times = {k: np.asarray(record.pop(k), np.float64) for k in ("start_s", "end_s", "center_s")}
+        arrays |= {kind or _kind(name): a for kind, a in _read(file).items()}
+    for name in TIMES:
+        arrays.pop(name, None)
+    times = {name: np.asarray(record.pop(name), np.float64) for name in TIMES}
     logits = arrays.pop("logits", None)
     return Features(arrays.pop("pool"), **times, provenance=record, taps=arrays, logits=logits)
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]]:
+    try:
+        return codec_of(file.suffix[1:]).read(file)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(f"{file}: not readable: {error}") from error
+
+
+def _kind(name: str) -> str:
+    """What the file of one array holds."""
+    first, *rest = name.split("/")
+    if first == "taps" and rest:
+        return rest[0]
+    return "logits" if first == "logits" and rest else "pool"
+
+
+def _sidecar_of(path: Path) -> Path:
+    """The JSON of an array file: beside it, or above the folder of a tap."""
+    if path.suffix == ".json":
+        return path
+    name = path.stem + ".json" if path.suffix[1:] in CODECS else path.name + ".json"
+    beside = path.with_name(name)
+    for root in path.parents:
+        if beside.exists() or not (root / RECIPE).exists():
+            continue
+        parts = path.relative_to(root).parts
+        skip = {"taps": 2, "logits": 1}.get(parts[0], 0)
+        return Path(root, *parts[skip:-1], name)
+    return beside

@@ -1,51 +1,90 @@
-"""OUT/failures.jsonl: one line per input that failed and has not succeeded since."""
+"""OUT/failures.jsonl: one line per input that failed and has not succeeded since.
+
+Several processes may share OUT: every change reads the file anew, under a lock, and replaces it
+whole.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from tubelet.errors import TubeletError, VideoError, WeightsError
+from tubelet.errors import StoreError
 from tubelet.store.atomic import atomic_file
+from tubelet.store.base import json_bytes
+from tubelet.store.owner import locked
 
-STAGES = ((VideoError, "decode"), (WeightsError, "weights"))
+NAME = "failures.jsonl"
+LOCK = ".tubelet/lock"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an input gave no features.
+
+    stage: fetch, open, decode, model, store. type: of the exception. frame: index of the last
+    frame that was decoded, None where there was none. attempts: how often it was tried.
+    unexpected: not an error that tubelet raises on purpose: a bug, or memory ran out.
+    """
+
+    id: str
+    source: str
+    stage: str
+    type: str
+    message: str
+    frame: int | None = None
+    attempts: int = 1
+    unexpected: bool = False
 
 
 class Failures:
-    """The failures of a folder. Every change rewrites the file atomically."""
+    """The failures of one folder."""
 
     def __init__(self, out: Path) -> None:
-        self.path = out / "failures.jsonl"
-        self._lines: dict[str, dict[str, str]] = {}
-        if self.path.exists():
-            for line in self.path.read_text("utf-8", "surrogateescape").splitlines():
-                record = json.loads(line)
-                self._lines[record["id"]] = record
+        self.path = out / NAME
+        self._lock = out / LOCK
 
-    def add(self, identity: str, source: str, error: TubeletError) -> None:
-        stage = next((name for kind, name in STAGES if isinstance(error, kind)), "model")
-        self._lines[identity] = {
-            "id": identity,
-            "source": source,
-            "stage": stage,
-            "type": type(error).__name__,
-            "message": str(error),
-        }
-        self._save()
+    def read(self) -> dict[str, dict[str, Any]]:
+        """id -> line. Lines that are not ours are left out."""
+        found: dict[str, dict[str, Any]] = {}
+        with suppress(FileNotFoundError):
+            for line in self.path.read_bytes().splitlines():
+                with suppress(ValueError):
+                    record = json.loads(line)
+                    if isinstance(record, dict) and isinstance(record.get("id"), str):
+                        found[record["id"]] = record
+        return found
+
+    def add(self, failure: Failure) -> None:
+        """Record a failure; a second one of the same input replaces the first."""
+
+        def change(lines: dict[str, dict[str, Any]]) -> bool:
+            before = lines.pop(failure.id, {}).get("attempts", 0)
+            lines[failure.id] = {**asdict(failure), "attempts": before + 1}
+            return True
+
+        self._change(change)
 
     def forget(self, identity: str) -> None:
         """This input succeeded."""
-        if self._lines.pop(identity, None) is not None:
-            self._save()
+        if self.path.exists():
+            self._change(lambda lines: lines.pop(identity, None) is not None)
 
-    def ids(self) -> list[str]:
-        return list(self._lines)
-
-    def _save(self) -> None:
-        if not self._lines:
-            self.path.unlink(missing_ok=True)
-            return
-        with atomic_file(self.path) as file:
-            for record in self._lines.values():
-                line = json.dumps(record, ensure_ascii=False)
-                file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    def _change(self, change: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
+        try:
+            with locked(self._lock):
+                lines = self.read()
+                if not change(lines):
+                    return
+                if not lines:
+                    self.path.unlink(missing_ok=True)
+                    return
+                with atomic_file(self.path) as file:
+                    for record in lines.values():
+                        file.write(json_bytes(record) + b"\n")
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot write: {error.strerror or error}") from error

@@ -41,9 +41,9 @@ class Finished:
             raise StoreError(f"{self.sidecar(identity)}: not readable; extract {identity} again")
         return record
 
-    def load(self, identity: str) -> Features:
+    def load(self, identity: str, *, verify: bool = True) -> Features:
         """Features of a video, verified. StoreError also for rows of another recipe."""
-        features = load(self.sidecar(identity))
+        features = load(self.sidecar(identity), verify=verify)
         if features.provenance.get("recipe") != self.recipe_hash:
             raise StoreError(
                 f"{self.sidecar(identity)}: made by another recipe than {self.path}; "

@@ -21,23 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from tubelet.cache import cache_folder
 from tubelet.errors import WeightsError
 
 READABLE = 0o644  # a cache may be shared by users
-
-
-def cache_folder() -> Path:
-    """$TUBELET_CACHE, else the platform's cache folder."""
-    named = os.environ.get("TUBELET_CACHE")
-    if named:
-        return Path(named).expanduser()
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "tubelet" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tubelet"
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".cache") / "tubelet"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+"""`tubelet status`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from tubelet.cli.options import DEBUG
+
+
+@click.command(name="status")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@DEBUG
+def command(out: Path, as_json: bool, debug: bool) -> None:
+    """How far the runs on OUT are: videos finished, failed, being worked on, and by whom.
+
+    Example: tubelet status features/
+    """
+    from tubelet.scale.status import status_of
+
+    found = status_of(out)
+    if as_json:
+        click.echo(json.dumps([asdict(status) for status in found]))
+        return
+    for status in found:
+        click.echo(
+            f"{status.out}: {status.videos} videos done, {status.rows} rows, "
+            f"{status.hours:.2f} hours; {status.failed} failed"
+        )
+    for run in found[0].runs:
+        click.echo(f"  run of {run['inputs']} inputs: process {run['pid']} on {run['host']}")
+    for claim in found[0].working:
+        click.echo(f"  working on {claim['id']}: process {claim['pid']} on {claim['host']}")

@@ -1,0 +1,10 @@
+"""What the user names -> videos with ids -> files that a decoder can open.
+
+`collect.py` finds them, `lists.py` reads list files, `archive.py` and `remote.py` bring members of
+a tar and URLs to disk, `local.py` opens any of them.
+"""
+
+from tubelet.inputs.collect import Input, collect, is_frame_folder
+from tubelet.inputs.local import fingerprint, on_disk
+
+__all__ = ["Input", "collect", "fingerprint", "is_frame_folder", "on_disk"]

@@ -1,0 +1,145 @@
+"""What the user names -> videos with ids. Nothing is opened but lists and the index of a tar.
+
+`<id>` is relative to the argument it came from: a file gives its stem, a folder or glob the path
+below its fixed part, a list its `id` column or the stem, a frame folder its full name, a tar the
+paths of its members. Only the last extension goes. Two inputs with one id are refused before any
+work starts.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tubelet.errors import UsageError
+from tubelet.inputs.archive import members
+from tubelet.inputs.lists import read_list, remote_id
+from tubelet.inputs.types import (
+    IMAGE_SUFFIXES,
+    LIST_SUFFIXES,
+    SYNTHETIC,
+    TAR_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Input,
+    is_url,
+    stem_of,
+    suffix_of,
+)
+
+__all__ = ["Input", "collect", "is_frame_folder"]
+
+
+def collect(arguments: Iterable[str]) -> list[Input]:
+    """Every input of the command line, in order. UsageError for what cannot be right.
+
+    A file that does not exist is kept: it becomes a failure of that input. An empty folder, list
+    or tar and a glob without a match are refused.
+    """
+    found: list[Input] = []
+    seen: dict[str, str] = {}
+    for argument in arguments:
+        for item in expand(argument):
+            if item.id in seen:
+                raise UsageError(
+                    f"two inputs have the id {item.id!r}: {seen[item.id]} and {item.shown}; "
+                    "extract them into different folders or give ids in a list"
+                )
+            seen[item.id] = item.shown
+            found.append(item)
+    return found
+
+
+def expand(argument: str) -> Iterator[Input]:
+    """The inputs of one argument."""
+    if is_url(argument) or argument.startswith(SYNTHETIC):
+        yield Input(remote_id(argument), argument)
+    elif os.path.isdir(argument):
+        yield from _folder(Path(argument))
+    elif suffix_of(argument) in LIST_SUFFIXES:
+        yield from read_list(Path(argument))
+    elif argument.lower().endswith(TAR_SUFFIXES) and os.path.exists(argument):
+        yield from members(argument)
+    elif not os.path.lexists(argument) and glob.has_magic(argument):
+        yield from _glob(argument)
+    else:
+        yield Input(stem_of(argument), argument)
+
+
+def is_frame_folder(path: Path) -> bool:
+    """A folder that holds images and no video and no folder."""
+    images = 0
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                suffix = suffix_of(entry.name)
+                if suffix in VIDEO_SUFFIXES or entry.is_dir():
+                    return False
+                images += suffix in IMAGE_SUFFIXES
+    except OSError as error:
+        raise _unreadable(error) from error
+    return images > 0
+
+
+def _unreadable(error: OSError) -> UsageError:
+    return UsageError(f"{error.filename}: cannot be listed: {error.strerror}")
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be listed would be left out without a word."""
+    raise _unreadable(error) from error
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Videos and frame folders below root, sorted, each real folder entered once."""
+    entered: set[tuple[int, int]] = set()
+    for folder, names, files in os.walk(root, followlinks=True, onerror=_refuse):
+        stat = os.stat(folder)
+        if (stat.st_dev, stat.st_ino) in entered:
+            names.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
+        names[:] = sorted(n for n in names if not n.startswith("."))
+        for name in list(names):
+            child = Path(folder, name)
+            if is_frame_folder(child):
+                names.remove(name)
+                yield child
+        for name in sorted(files):
+            if suffix_of(name) in VIDEO_SUFFIXES and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _identity(path: Path, root: Path) -> str:
+    below = path.relative_to(root)
+    return below.as_posix() if path.is_dir() else os.path.splitext(below.as_posix())[0]
+
+
+def _folder(root: Path) -> Iterator[Input]:
+    if is_frame_folder(root):
+        yield Input(root.resolve().name, str(root))
+        return
+    any_found = False
+    for path in _walk(root):
+        any_found = True
+        yield Input(_identity(path, root), str(path))
+    if not any_found:
+        kinds = " ".join(sorted(VIDEO_SUFFIXES))
+        raise UsageError(f"{root}: no videos in this folder (looked for {kinds})")
+
+
+def _glob(pattern: str) -> Iterator[Input]:
+    """Ids are the paths below the pattern's fixed part."""
+    fixed: list[str] = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    root = Path(*fixed) if fixed else Path()
+    matches = sorted(set(glob.glob(pattern, recursive=True)))
+    files = [m for m in matches if not os.path.isdir(m) or is_frame_folder(Path(m))]
+    if not files:
+        raise UsageError(f"{pattern}: no file matches")
+    for match in files:
+        yield Input(_identity(Path(match), root), match)

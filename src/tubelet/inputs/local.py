@@ -1,0 +1,104 @@
+"""Any input as a path that a decoder can open, and what tells it from a changed one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tubelet.cache import cache_folder
+from tubelet.config import stable_hash
+from tubelet.errors import VideoError
+from tubelet.inputs.archive import Archive
+from tubelet.inputs.remote import fetch
+from tubelet.inputs.types import SYNTHETIC, Input, is_url
+
+SAMPLE = 1 << 16
+
+
+class Openers:
+    """Archives stay open between their members. Close it at the end."""
+
+    def __init__(self) -> None:
+        self._archives: dict[str, Archive] = {}
+
+    def archive(self, path: str) -> Archive:
+        """One open archive at a time: inputs come in the order of the command line."""
+        if path not in self._archives:
+            self.close()
+            self._archives[path] = Archive(path)
+        return self._archives[path]
+
+    def close(self) -> None:
+        for archive in self._archives.values():
+            archive.close()
+        self._archives.clear()
+
+
+def fingerprint(item: Input, openers: Openers) -> str | None:
+    """16 hex digits that change with the source; None for a source that is not there.
+
+    Of a file: its size and 64 KiB from its start, middle and end. Of a frame folder: names and
+    sizes. Of a member: its entry in the archive. Of a URL: the address; a run never asks the
+    server whether a file that it has already used has changed.
+    """
+    path = item.path
+    if item.member is not None:
+        return stable_hash(openers.archive(path).facts(item.member))
+    if is_url(path) or path.startswith(SYNTHETIC):
+        return stable_hash([path])
+    try:
+        if os.path.isdir(path):
+            with os.scandir(path) as entries:
+                facts = sorted([e.name, e.stat().st_size] for e in entries if e.is_file())
+            return hashlib.sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()[:16]
+        return _sampled(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _sampled(path: str) -> str:
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode())
+        for start in (0, size // 2, max(0, size - SAMPLE)):
+            file.seek(start)
+            digest.update(file.read(SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def on_disk(item: Input, openers: Openers) -> Iterator[str]:
+    """A path to open. VideoError when the source changes or vanishes within the block."""
+    if item.path.startswith(SYNTHETIC):
+        yield item.path
+        return
+    if item.member is not None:
+        with openers.archive(item.path).copy(item.member, cache_folder() / "members") as copy:
+            yield str(copy)
+        return
+    path = str(fetch(item.path)) if is_url(item.path) else item.path
+    before = _state(path)
+    yield path
+    after = _state(path)
+    if before != after:
+        what = "vanished" if after is None else "changed"
+        raise VideoError(f"{item.shown}: the file {what} while it was read; extract it again")
+
+
+def _state(path: str) -> object:
+    """None where there is nothing."""
+    try:
+        stat = os.stat(path)
+        inside = None
+        if os.path.isdir(path):
+            inside = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in _files(path))
+    except (OSError, ValueError):
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, inside
+
+
+def _files(path: str) -> Iterator[Path]:
+    return (child for child in Path(path).iterdir() if child.is_file())

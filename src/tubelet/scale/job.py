@@ -1,0 +1,88 @@
+"""What a run is asked to do, and what it tells whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from tubelet.errors import UsageError
+from tubelet.inputs import Input
+from tubelet.pipeline import Extractor
+from tubelet.store.base import Folder, open_folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """Inputs and the folder.
+
+    strict: a damaged video fails. fail_fast: stop at the first failure. retry_failed: only inputs
+    that are in failures.jsonl. workers: processes. frame_rate: of frame folders. debug_frames:
+    contact sheets per video. debug: tracebacks with the failures.
+    """
+
+    inputs: Sequence[Input]
+    out: Path
+    fmt: str = "npy"
+    overwrite: bool = False
+    strict: bool = False
+    fail_fast: bool = False
+    retry_failed: bool = False
+    workers: int = 1
+    frame_rate: Fraction | None = None
+    debug_frames: int = 0
+    debug: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"workers is {self.workers}; it must be at least 1")
+        if self.debug_frames < 0:
+            raise UsageError(f"debug frames is {self.debug_frames}; it must be at least 0")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video. seconds: how much video its rows cover."""
+
+    id: str
+    kind: Literal["extracted", "skipped", "failed"]
+    text: str
+    rows: int = 0
+    seconds: float = 0.0
+    traceback: str = ""
+
+
+class Reporter(Protocol):
+    """Who hears of progress; `cli.progress.Progress` for people."""
+
+    def advance(self, name: str, rows: int, fraction: float | None) -> None: ...
+    def done(self, outcome: Outcome) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+def open_folders(job: Job, extractors: Sequence[Extractor]) -> list[Folder]:
+    """OUT for one model, OUT/<model> for each of several. UsageError for what cannot be."""
+    names = [folder_name(e.name) for e in extractors]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two models share the folder name {_twice(names)!r}")
+    return [
+        open_folder(
+            job.out / name if len(extractors) > 1 else job.out,
+            recipe=e.recipe(),
+            run={**e.run_facts(), "workers": job.workers},
+            fmt=job.fmt,
+            overwrite=job.overwrite,
+        )
+        for name, e in zip(names, extractors, strict=True)
+    ]
+
+
+def folder_name(model: str) -> str:
+    """A model's name as a folder: a path of a YAML gives its stem."""
+    return Path(model).stem if model.endswith((".yaml", ".yml")) else model.replace("/", "_")
+
+
+def _twice(names: Sequence[Any]) -> Any:
+    return next(name for name in names if names.count(name) > 1)

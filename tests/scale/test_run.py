@@ -1,0 +1,481 @@
+"""A run over real files: what is skipped, redone, recorded, and what a failure leaves."""
+
+import json
+import os
+import shutil
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tiny import BrokenModel, TinyModel
+from tubelet.decode.synthetic import number_picture
+from tubelet.encode import Encoding, encode
+from tubelet.errors import RecipeMismatch, StoreError, UsageError
+from tubelet.inputs import Input, collect
+from tubelet.pipeline import Extractor, Options
+from tubelet.scale.job import Job, Outcome
+from tubelet.scale.local import run
+from tubelet.store.base import CODECS, load
+from tubelet.transform import view_config
+from tubelet.window import WindowConfig
+
+
+class Heard:
+    """A reporter that remembers."""
+
+    def __init__(self):
+        self.outcomes: list[Outcome] = []
+        self.notes, self.rows = [], 0
+
+    def advance(self, name, rows, fraction):
+        assert fraction is None or 0 <= fraction <= 1.0001
+        self.rows += rows
+
+    def done(self, outcome):
+        self.outcomes.append(outcome)
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def kinds(self):
+        return {o.id: o.kind for o in self.outcomes}
+
+
+def video(path, *, frames=10, seed=0, size=(32, 24), codec="mpeg4"):
+    """A small real file of noise pictures."""
+    rng = np.random.default_rng(seed)
+    pictures = [rng.integers(0, 255, (*size[::-1], 3), dtype=np.uint8) for _ in range(frames)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return encode(pictures, path, encoding=Encoding(codec))
+
+
+def tiny(*, model=None, name="tiny", window=None, view=None, batch_size=1, **options):
+    model = model or TinyModel()
+    return Extractor(
+        model,
+        name=name,
+        window=window or WindowConfig(4, stride=2),
+        view=view,
+        options=Options(**options),
+        batch_size=batch_size,
+        device="cpu",
+    )
+
+
+def go(inputs, out, *extractors, **job):
+    heard = Heard()
+    items = collect([str(i) for i in inputs]) if not isinstance(inputs[0], Input) else inputs
+    failed = run(Job(items, out, **job), extractors or [tiny()], heard)
+    return failed, heard
+
+
+def tree(out, *, hidden=False):
+    """Every file and its bytes."""
+    return {
+        str(p.relative_to(out)): p.read_bytes()
+        for p in sorted(out.rglob("*"))
+        if p.is_file() and (hidden or ".tubelet" not in p.parts)
+    }
+
+
+def failures(out):
+    path = out / "failures.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {record["id"]: record for record in map(json.loads, lines)}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    video(folder / "one.mp4", seed=1)
+    video(folder / "sub" / "two words.mkv", frames=7, seed=2)
+    video(folder / "drei.ü.avi", frames=3, seed=3)
+    return folder
+
+
+@pytest.mark.parametrize("fmt", sorted(CODECS))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dtype": "float16", "taps": ("mid",), "logits": True},
+        {"keep": "time"},
+        {"keep": "space-time", "taps": ("mid", "pool")},
+    ],
+    ids=str,
+)
+def test_stored_is_what_extract_gives(videos, tmp_path, fmt, options):
+    extractor = tiny(**options)
+    failed, heard = go([videos], tmp_path / "out", extractor, fmt=fmt)
+    assert failed == 0
+    assert heard.kinds() == dict.fromkeys(["one", "sub/two words", "drei.ü"], "extracted")
+    for item in collect([str(videos)]):
+        direct, stored = extractor(item.path), load(tmp_path / "out" / f"{item.id}.json")
+        np.testing.assert_array_equal(stored.values, direct.values)
+        np.testing.assert_array_equal(stored.center_s, direct.center_s)
+        assert stored.values.dtype == options.get("dtype", "float32")
+        assert set(stored.taps) == set(direct.taps) == ({"mid"} if options.get("taps") else set())
+        assert (stored.logits is not None) == options.get("logits", False)
+    rows = {o.id: o.rows for o in heard.outcomes}
+    assert rows == {"one": 4, "sub/two words": 3, "drei.ü": 1}
+
+
+def test_provenance(videos, tmp_path):
+    go([videos / "one.mp4"], tmp_path)
+    record = json.loads((tmp_path / "one.json").read_text())
+    recipe = json.loads((tmp_path / "tubelet.json").read_text())
+    assert record["recipe"] == recipe["hash"]
+    assert record["source"] == str(videos / "one.mp4")
+    assert record["size_bytes"] == (videos / "one.mp4").stat().st_size
+    assert record["decoded_frames"] == 10
+    assert (record["fps"], record["fps_exact"], record["range_s"]) == (25.0, "25", [None, None])
+    assert record["padded"] == [0, 0, 0, 0]
+    assert record["first_last_frame"] == [[0, 3], [2, 5], [4, 7], [6, 9]]
+    assert record["start_s"] == [0.0, 0.08, 0.16, 0.24]
+    assert (record["rows"], record["shape"], record["dtype"]) == (4, [4, 8], "float32")
+    assert set(record["made_with"]) >= {"torch", "av", "numpy", "tubelet", "device", "batch_size"}
+    assert {"model", "weights", "window", "view", "precision", "dtype", "decoder"} <= set(
+        recipe["recipe"]
+    )
+    assert len(recipe["recipe"]["weights"]["sha256"]) == 64
+    assert recipe["run"]["workers"] == 1
+
+
+def test_random_weights_have_their_own_recipe():
+    assert tiny().recipe() == tiny().recipe()
+    assert tiny().recipe() != tiny(model=TinyModel(seed=1)).recipe()
+
+
+def test_resume(videos, tmp_path):
+    out = tmp_path / "out"
+    go([videos], out)
+    before, stamps = tree(out), {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")}
+    failed, heard = go([videos], out)
+    assert failed == 0
+    assert set(heard.kinds().values()) == {"skipped"}
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.npy")} == stamps
+
+    (out / "one.npy").write_bytes(b"\x93NUMPY broken")
+    (out / "sub/two words.npy").unlink()
+    (out / "drei.ü.json").write_text('{"half')
+    failed, heard = go([videos], out)
+    assert set(heard.kinds().values()) == {"extracted"}
+    assert tree(out) == before
+
+
+def test_a_changed_source_is_done_again(tmp_path):
+    source = video(tmp_path / "a.mp4", seed=1)
+    go([source], tmp_path / "out")
+    first = load(tmp_path / "out/a.json")
+    data = bytearray(video(tmp_path / "b.mp4", seed=2).read_bytes())
+    source.write_bytes(data)
+    _, heard = go([source], tmp_path / "out")
+    assert heard.kinds() == {"a": "extracted"}
+    assert not np.array_equal(load(tmp_path / "out/a.json").values, first.values)
+    source.unlink()  # gone, but done: nothing to do
+    _, heard = go([source], tmp_path / "out")
+    assert heard.kinds() == {"a": "skipped"}
+
+
+def test_a_changed_range_is_done_again(tmp_path):
+    source = str(video(tmp_path / "a.mp4", frames=20))
+    go([Input("a", source, 0.0, 0.4)], tmp_path / "out")
+    assert load(tmp_path / "out/a.json").end_s[-1] == pytest.approx(0.4)
+    _, heard = go([Input("a", source, 0.2, 0.6)], tmp_path / "out")
+    assert heard.kinds() == {"a": "extracted"}
+    stored = load(tmp_path / "out/a.json")
+    assert stored.start_s[0] == pytest.approx(0.2)  # absolute
+    assert stored.provenance["range_s"] == [0.2, 0.6]
+
+
+def test_another_recipe_is_refused_with_the_difference(videos, tmp_path):
+    go([videos], tmp_path)
+    changed = tiny(window=WindowConfig(4, stride=3), dtype="float16")
+    with pytest.raises(RecipeMismatch, match=r"window\.stride: 2 -> 3; dtype: 'float32' -> 'float"):
+        go([videos], tmp_path, changed)
+    with pytest.raises(RecipeMismatch, match="holds npy files, not npz"):
+        go([videos], tmp_path, fmt="npz")
+    _, heard = go([videos], tmp_path, changed, overwrite=True)
+    assert set(heard.kinds().values()) == {"extracted"}
+    assert load(tmp_path / "one.json").values.dtype == np.float16
+
+
+def test_bad_inputs_are_recorded_and_the_rest_goes_on(tmp_path):
+    folder = tmp_path / "in"
+    good = video(folder / "good.mp4", frames=40, codec="h264")
+    (folder / "text.mp4").write_text("no video\n" * 100)
+    (folder / "empty.mp4").touch()
+    whole = good.read_bytes()
+    (folder / "header.mp4").write_bytes(whole[:40])
+    out = tmp_path / "out"
+    inputs = [folder, tmp_path / "absent.mp4"]
+    failed, heard = go(inputs, out)
+    assert failed == 4
+    assert heard.kinds()["good"] == "extracted"
+    lines = failures(out)
+    assert set(lines) == {"text", "empty", "header", "absent"}
+    assert lines["text"]["type"] == "NotAVideo"
+    assert lines["empty"]["type"] == "EmptyVideo"
+    assert lines["absent"]["message"].endswith("no such file")
+    assert {line["stage"] for line in lines.values()} == {"open"}
+    assert all(line["attempts"] == 1 for line in lines.values())
+
+    shutil.copy(good, folder / "text.mp4")
+    failed, heard = go(inputs, out, retry_failed=True)
+    assert failed == 3
+    assert heard.kinds() == {
+        "text": "extracted", "empty": "failed", "header": "failed", "absent": "failed"
+    }  # fmt: skip
+    assert {k: v["attempts"] for k, v in failures(out).items()} == {
+        "empty": 2, "header": 2, "absent": 2
+    }  # fmt: skip
+    failed, heard = go([folder / "good.mp4"], out, retry_failed=True)
+    assert (failed, heard.outcomes) == (0, [])
+
+
+def test_fail_fast(tmp_path):
+    for name in "abc":
+        (tmp_path / f"in/{name}.mp4").parent.mkdir(exist_ok=True)
+        (tmp_path / f"in/{name}.mp4").write_text("nothing")
+    failed, heard = go([tmp_path / "in"], tmp_path / "out", fail_fast=True)
+    assert (failed, list(heard.kinds())) == (1, ["a"])
+
+
+def test_damage_counts_as_done_unless_strict(tmp_path):
+    source = video(tmp_path / "a.ts", frames=60, codec="mpeg2", size=(64, 48))
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
+    source.write_bytes(data)
+    failed, heard = go([source], tmp_path / "out")
+    assert failed == 0
+    assert "warning" in heard.outcomes[0].text
+    assert load(tmp_path / "out/a.json").provenance["damaged"]
+    failed, _ = go([source], tmp_path / "out", strict=True)
+    assert failed == 1
+    line = failures(tmp_path / "out")["a"]
+    assert (line["type"], line["stage"]) == ("DamagedVideo", "decode")
+    assert line["frame"] > 0
+
+
+def test_no_rows_are_an_empty_file_and_a_warning(tmp_path):
+    source = video(tmp_path / "a.mp4", frames=3)
+    extractor = tiny(
+        window=WindowConfig(4, tail="drop"), taps=("mid",), logits=True, keep="space-time"
+    )
+    failed, heard = go([source], tmp_path / "out", extractor)
+    assert failed == 0
+    assert "3 frames are fewer than one window of 4" in heard.outcomes[0].text
+    stored = load(tmp_path / "out/a.json")
+    assert stored.values.shape == (0, 2, 2, 2, 8)
+    assert stored.taps["mid"].shape == (0, 2, 2, 2, 5)
+    assert stored.logits.shape == (0, 3)
+    _, heard = go([source], tmp_path / "out", extractor)
+    assert heard.kinds() == {"a": "skipped"}
+
+
+def test_a_range_without_frames(tmp_path):
+    source = str(video(tmp_path / "a.mp4", frames=5))
+    failed, heard = go([Input("a", source, 5.0, 6.0)], tmp_path / "out")
+    assert failed == 0
+    assert "[5.0, 6.0) s has no frame" in heard.outcomes[0].text
+    assert load(tmp_path / "out/a.json").values.shape == (0, 8)
+
+
+def bright_and_dark(folder):
+    for name, level in (("bright", 250), ("dark", 10)):
+        pictures = [np.full((24, 32, 3), level, np.uint8)] * 8
+        folder.mkdir(exist_ok=True)
+        encode(pictures, folder / f"{name}.mp4", encoding=Encoding("mpeg4"))
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_nan_is_a_failure_of_that_input_alone(tmp_path, batch_size):
+    folder = bright_and_dark(tmp_path / "in")
+    broken = tiny(model=BrokenModel(), batch_size=batch_size)
+    failed, heard = go([folder], tmp_path / "out", broken)
+    assert failed == 1
+    assert heard.kinds() == {"bright": "failed", "dark": "extracted"}
+    line = failures(tmp_path / "out")["bright"]
+    assert (line["type"], line["stage"], line["frame"]) == ("FeatureError", "model", 3)
+    assert "row 0, 0.000 - 0.160 s" in line["message"]
+    assert not (tmp_path / "out/bright.npy").exists()
+
+
+def test_float16_overflow_is_a_failure(tmp_path):
+    model = TinyModel()
+    model.grid.data *= 1e6
+    failed, _ = go(
+        [video(tmp_path / "a.mp4")], tmp_path / "out", tiny(model=model, dtype="float16")
+    )
+    assert failed == 1
+    assert "--dtype float32" in failures(tmp_path / "out")["a"]["message"]
+
+
+def test_one_models_failure_keeps_the_others_features(tmp_path):
+    folder, out = bright_and_dark(tmp_path / "in"), tmp_path / "out"
+    models = [tiny(name="good"), tiny(model=BrokenModel(), name="org/broken")]
+    failed, heard = go([folder], out, *models)
+    assert failed == 1
+    assert heard.kinds() == {"bright": "failed", "dark": "extracted"}
+    assert len(load(out / "good/bright.json").values) == 3
+    assert not (out / "org_broken/bright.json").exists()
+    assert failures(out / "good") == {}
+    assert set(failures(out / "org_broken")) == {"bright"}
+    assert "(model org/broken)" in failures(out)["bright"]["message"]
+    stamp = (out / "good/bright.npy").stat().st_mtime_ns
+    models[1] = tiny(model=BrokenModel(), name="org/broken")
+    failed, heard = go([folder], out, *models)
+    assert heard.kinds() == {"bright": "failed", "dark": "skipped"}
+    assert (out / "good/bright.npy").stat().st_mtime_ns == stamp  # only what is missing is done
+
+
+def test_several_models_give_equal_row_counts(videos, tmp_path):
+    long = tiny(name="long", window=WindowConfig(8, stride=2))
+    short = tiny(name="short", window=WindowConfig(4, stride=2, length=8))
+    go([videos], tmp_path, long, short)
+    for identity in ("one", "drei.ü"):
+        a, b = load(tmp_path / f"long/{identity}.json"), load(tmp_path / f"short/{identity}.json")
+        np.testing.assert_array_equal(a.start_s, b.start_s)
+
+
+class Buggy(TinyModel):
+    def features(self, clip, taps=("pool",)):
+        raise MemoryError if clip.mean() > 0 else ZeroDivisionError("a bug")
+
+
+def test_bugs_and_memory_errors_are_recorded(tmp_path):
+    failed, heard = go([bright_and_dark(tmp_path / "in")], tmp_path / "out", tiny(model=Buggy()))
+    assert failed == 2
+    lines = failures(tmp_path / "out")
+    assert lines["bright"]["type"] == "MemoryError"
+    assert lines["dark"]["message"] == "a bug"
+    assert lines["dark"]["unexpected"]
+    assert "ZeroDivisionError: a bug" in [o.text for o in heard.outcomes]
+    _, heard = go([tmp_path / "in"], tmp_path / "out", tiny(model=Buggy()), debug=True)
+    assert "Traceback" in heard.outcomes[0].traceback
+
+
+def test_a_file_that_changes_or_vanishes_while_it_is_read(tmp_path):
+    for what in ("change", "vanish"):
+        source = video(tmp_path / f"{what}.mp4", frames=30)
+
+        class Meddling(TinyModel):
+            done = False
+
+            def features(self, clip, taps=("pool",), *, source=source, what=what):
+                if not self.done:
+                    source.write_bytes(b"other") if what == "change" else source.unlink()
+                    self.done = True
+                return super().features(clip, taps)
+
+        failed, _ = go([source], tmp_path / "out", tiny(model=Meddling()))
+        assert failed == 1
+        assert f"{what.removesuffix('e')}ed while it was read" in str(failures(tmp_path / "out"))
+        assert not (tmp_path / f"out/{what}.npy").exists()
+
+
+def test_unusable_out(tmp_path, videos):
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(UsageError, match="cannot write there"):
+            go([videos], out)
+
+
+def test_ids_are_checked_before_any_work(tmp_path, videos):
+    items = [Input("fine", str(videos / "one.mp4")), Input("../away", str(videos / "one.mp4"))]
+    with pytest.raises(UsageError, match="away"):
+        go(items, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_views(videos, tmp_path):
+    source = videos / "one.mp4"
+    view = view_config(TinyModel.clip, crops=3, flip=True)
+    kept = tiny(view=view, merge="keep")(str(source))
+    mean = tiny(view=view)(str(source))
+    assert kept.values.shape == (4, 6, 8)
+    np.testing.assert_allclose(kept.values.mean(axis=1), mean.values, rtol=1e-5, atol=1e-6)
+    single = tiny()(str(source))
+    # The centre crop; six clips in a batch round differently from one.
+    np.testing.assert_allclose(kept.values[:, 1], single.values, rtol=1e-4, atol=1e-7)
+    assert not np.array_equal(kept.values[:, 0], kept.values[:, 2])
+
+
+def test_debug_frames_show_what_the_model_saw(tmp_path):
+    import av
+
+    out, view = tmp_path / "out", view_config(TinyModel.clip, crops=3)
+    item = Input("v", "synthetic:frames=9,width=40,height=20,pattern=flat")
+    go([item], out, tiny(view=view), debug_frames=2)
+    sheets = sorted((out / "debug/v").iterdir())
+    assert [s.name for s in sheets] == ["window-00000.png", "window-00001.png"]
+    with av.open(str(sheets[1])) as container:
+        picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert picture.shape == (3 * 2 * 18 + 2, 2 * 18 + 2, 3)
+    for i, frame in enumerate([2, 3, 4, 5]):  # window 1: frames 2..5, three views each
+        for v in range(3):
+            top, left = (v * 2 + i // 2) * 18 + 2, i % 2 * 18 + 2
+            seen = picture[top : top + 16, left : left + 16]
+            assert (seen == number_picture(frame, width=16, height=16, pattern="flat")).all()
+
+
+def test_frame_folders(tmp_path):
+    folder = tmp_path / "frames" / "clip.x"
+    folder.mkdir(parents=True)
+    source = video(tmp_path / "a.mkv", frames=9, codec="ffv1")
+    import av
+
+    from tubelet.store.png import write_png
+
+    with av.open(str(source)) as container:
+        for i, frame in enumerate(container.decode(video=0)):
+            with open(folder / f"{i:05d}.png", "wb") as file:
+                write_png(file, frame.to_ndarray(format="rgb24"))
+    failed, heard = go([tmp_path / "frames"], tmp_path / "out", frame_rate=Fraction(25))
+    assert (failed, heard.kinds()) == (0, {"clip.x": "extracted"})
+    stored = load(tmp_path / "out/clip.x.json")
+    assert stored.end_s[-1] == pytest.approx(9 / 25)
+    failed, _ = go([tmp_path / "frames"], tmp_path / "out2")
+    assert failed == 1
+    assert failures(tmp_path / "out2")["clip.x"]["stage"] == "open"
+    os.unlink(folder / "00003.png")
+    _, heard = go([tmp_path / "frames"], tmp_path / "out", frame_rate=Fraction(25))
+    assert heard.kinds() == {"clip.x": "extracted"}
+
+
+def test_nothing_is_left_behind(videos, tmp_path):
+    (tmp_path / "out").mkdir()
+    dead = tmp_path / "out/sub/.tubelet-tmp-00000000-1-1-00000000-x.npy"
+    dead.parent.mkdir()
+    dead.write_bytes(b"half")
+    os.utime(dead, (1, 1))
+    mine = tmp_path / f"out/.tubelet-tmp-{_machine()}-999999999-1-00000000-x.npy"
+    mine.write_bytes(b"half")
+    go([videos], tmp_path / "out")
+    names = set(tree(tmp_path / "out", hidden=True))
+    assert not [n for n in names if "tubelet-tmp" in n]
+    assert {n for n in names if n.startswith(".tubelet")} <= {".tubelet/lock"}
+
+
+def _machine():
+    from tubelet.store.owner import machine
+
+    return machine()
+
+
+def test_out_that_stops_being_writable_ends_the_run(videos, tmp_path):
+    """A failure that cannot even be recorded: nothing more can be kept."""
+    out = tmp_path / "out"
+
+    class Sabotage(TinyModel):
+        def features(self, clip, taps=("pool",)):
+            if (out / "tubelet.json").exists():
+                shutil.rmtree(out)
+                out.write_text("now a file")
+            return super().features(clip, taps)
+
+    with pytest.raises(StoreError, match="cannot write"):
+        go([videos], out, tiny(model=Sabotage()))
