@@ -6,5 +6,14 @@ a tar and URLs to disk, `local.py` opens any of them.
 
 from tubelet.inputs.collect import Input, collect, is_frame_folder
 from tubelet.inputs.local import fingerprint, on_disk
+from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 
-__all__ = ["Input", "collect", "fingerprint", "is_frame_folder", "on_disk"]
+__all__ = [
+    "SYNTHETIC",
+    "VIDEO_SUFFIXES",
+    "Input",
+    "collect",
+    "fingerprint",
+    "is_frame_folder",
+    "on_disk",
+]
