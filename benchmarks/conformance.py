@@ -26,19 +26,23 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tubelet.models import pooling_attention, zoo
 from tubelet.models.pyslowfast_yaml import network
-from tubelet.models.registry import create_model
+from tubelet.models.registry import config_of, create_model
 
 HERE = Path(__file__).parent
 SOURCE = HERE.parent / "src" / "tubelet" / "models"
@@ -160,8 +164,15 @@ def stage(taps: dict[str, Tensor], laterals: dict[str, Tensor], name: str) -> Te
 
 
 def gflops(family: Any, config: Any, shape: tuple[int, ...]) -> float:
-    """Multiply-adds of one clip, norms counted as fvcore does: 2 a value (batch), 5 (layer)."""
+    """Multiply-adds of one clip as fvcore counts them for the reference.
+
+    A value of a batch norm is 2, of a layer norm 5. The bias of attention is an addition and
+    counts nothing; our dot product of longer vectors (`pooling_attention.attend`) is not counted.
+    """
     norms = 0
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, *, logits: Tensor, axes: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
 
     def count(module: nn.Module, _: Any, out: Tensor) -> None:
         nonlocal norms
@@ -173,18 +184,26 @@ def gflops(family: Any, config: Any, shape: tuple[int, ...]) -> float:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm3d | nn.LayerNorm):
             module.register_forward_hook(count)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    ours = mock.patch.object(pooling_attention, "attend", attend)
+    with ours, FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.predict(clip if clip.ndim == 5 else clip[:, :, None])
     return (counter.get_total_flops() / 2 + norms) / 1e9
 
 
-def names_of(config: Any) -> list[str]:
-    """Our ids of the very same network."""
-    found = []
+@cache
+def all_configs() -> dict[str, Any]:
+    """Every id of ours, a network's or a checkpoint's, and its configuration."""
+    found = {}
     for family in FAMILIES:
-        variants = importlib.import_module(f"tubelet.models.{family}").VARIANTS
-        found += [name for name, known in variants.items() if known == config]
+        found |= importlib.import_module(f"tubelet.models.{family}").VARIANTS
+    for name, entry in zoo.table().entries.items():
+        found[name] = config_of(entry.arch, entry)[1]
     return found
+
+
+def names_of(config: Any) -> list[str]:
+    """Our ids of the very same network with the very same clips; networks before checkpoints."""
+    return [name for name, known in all_configs().items() if known == config][:2]
 
 
 def passes(row: dict[str, Any], tolerance: float) -> bool:
@@ -273,6 +292,7 @@ def main() -> int:
         "command": " ".join(["python benchmarks/conformance.py", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "machine": machine(),
+        "networks": f"source {code}",
     }
     for case in cases(golden, given.shared):
         old = kept.get("results", {}).get(case.key)
