@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiny import TinyModel
 from tubelet.overlap import prefetch
+from tubelet.pipeline import Batches, Extractor, extract_video, record_video
+from tubelet.recording import Source
 
 
 @settings(deadline=None, max_examples=30)
@@ -60,3 +63,15 @@ def test_an_early_end_closes_the_source():
     consumer.close()
     assert closed.is_set()
     assert not any(t.name == "tubelet-decode" for t in threading.enumerate())
+
+
+def test_rows_are_the_same_bytes_as_without_the_thread(tmp_path):
+    path = "synthetic:frames=75,fps=30,width=64,height=48"
+    plain = extract_video(path, [Extractor(TinyModel())])[0]
+    batches = Batches([Extractor(TinyModel())])
+    recordings = record_video(Source(path), batches, ahead=prefetch)
+    batches.flush()
+    beside = recordings[0].features()
+    assert len(plain.values) > 5
+    assert plain.values.tobytes() == beside.values.tobytes()
+    assert plain.end_s.tobytes() == beside.end_s.tobytes()

@@ -207,6 +207,9 @@ class Extractor:
 Watcher = Callable[[int, Row[Prepared]], None]
 """Called with (extractor's index, row) before the row goes to the model."""
 
+Ahead = Callable[[Iterator[tuple[int, Row[Prepared]]]], Iterator[tuple[int, Row[Prepared]]]]
+"""The same rows in the same order."""
+
 
 class Batches:
     """Windows on their way through the models: one line per extractor, shared by all videos.
@@ -267,9 +270,11 @@ def record_video(
     spool: Path | None = None,
     tally: Tally | None = None,
     watch: Watcher | None = None,
+    ahead: Ahead = iter,
 ) -> list[Recording]:
     """One decode, one `Recording` per extractor (of `lanes`, or all).
 
+    ahead: how the rows are drawn; `overlap.prefetch` decodes in a thread beside the models.
     Rows may still wait in `batches` for windows of the next video: see `Recording.complete`.
     Raises VideoError; what fails in a model is in `Recording.fault`.
     """
@@ -284,7 +289,8 @@ def record_video(
             tally.stage = "decode"
             for recording in recordings:
                 recording.name, recording.length_s = source.name, reader.info.duration_s
-            for k, row in each_row(reader, extractors, source.start_s, source.end_s, tally):
+            rows = each_row(reader, extractors, source.start_s, source.end_s, tally)
+            for k, row in ahead(rows):
                 counts[k] += 1
                 if watch:
                     watch(chosen[k], row)

@@ -20,6 +20,7 @@ from tubelet.errors import DamagedVideo, StoreError, TubeletError
 from tubelet.gather import Row
 from tubelet.inputs import Input, fingerprint, on_disk
 from tubelet.inputs.local import Openers
+from tubelet.overlap import prefetch
 from tubelet.pipeline import Batches, Extractor, record_video
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims
@@ -199,6 +200,7 @@ class Worker:
                     spool=self.job.out,
                     tally=tally,
                     watch=watch,
+                    ahead=prefetch,
                 )
         except Exception as error:  # noqa: BLE001 whatever it is, it concerns this input only
             fault = Fault(tally.stage, error, tally.frame)
