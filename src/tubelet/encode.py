@@ -51,7 +51,7 @@ MATRICES = {"bt601": (5, 6), "bt709": (1, 1), "bt2020": (9, 9)}
 class Encoding:
     """How to encode. Names that FFmpeg knows are accepted beside those of ENCODERS.
 
-    gop: frames between key frames. b_frames: most B-frames in a row, None for the encoder's
+    gop: at most so many frames from key frame to key frame. b_frames: most B-frames in a row, None for the encoder's
     choice. matrix, full_range: tags, and the conversion from RGB; None leaves the file untagged
     and converts as FFmpeg reads an untagged file (601, limited). rotation: degrees clockwise
     that a player must turn the stored picture. container: FFmpeg's name, None for the suffix.
@@ -106,6 +106,7 @@ def _write(
     times_s: Sequence[Fraction] | None,
 ) -> None:
     stream, convert, base = None, _Converter(encoding), _time_base(encoding, times_s)
+    index = -1
     for index, picture in enumerate(frames):
         if stream is None:
             height, width = picture.shape[:2]
@@ -119,6 +120,8 @@ def _write(
         container.mux(list(stream.encode_lazy(frame)))
     if stream is None:
         raise UsageError("no frames to encode")
+    if times_s is not None and len(times_s) != index + 1:
+        raise UsageError(f"{len(times_s)} times for {index + 1} frames")
     container.mux(list(stream.encode_lazy(None)))
 
 

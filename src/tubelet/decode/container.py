@@ -63,6 +63,8 @@ def open_container(path: str) -> InputContainer:
         raise NotAVideo(
             f"{path}: FFmpeg finds no video in it (not a video, or its header is cut off)"
         ) from None
+    except (EOFError, av.error.EOFError):
+        raise EmptyVideo(f"{path}: it ends before the first packet") from None
     except PermissionError:
         raise VideoError(f"{path}: permission denied") from None
     except (OSError, ValueError, av.error.FFmpegError) as error:
@@ -88,7 +90,9 @@ def video_stream(container: InputContainer, path: str) -> VideoStream:
     stream = best if best in moving else max(moving, key=lambda s: s.width * s.height)
     assert isinstance(stream, VideoStream)
     if stream.codec_context is None:
-        raise UnsupportedVideo(f"{path}: this FFmpeg has no decoder for its codec; convert it")
+        raise UnsupportedVideo(
+            f"{path}: FFmpeg has no decoder for its codec; convert it to another"
+        )
     check_size(stream.codec_context.width, stream.codec_context.height, path)
     return stream
 

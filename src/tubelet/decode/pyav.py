@@ -41,7 +41,7 @@ from tubelet.decode.container import (
 )
 from tubelet.decode.damage import Damage
 from tubelet.decode.picture import ToRGB, orientation
-from tubelet.errors import EmptyVideo
+from tubelet.errors import EmptyVideo, UnsupportedVideo
 from tubelet.types import DecodeEvents, Image, VideoInfo
 
 
@@ -190,7 +190,9 @@ class _Pass:
         reading ends at the container's first error. An empty packet stands for a frame that the
         recorder left out; given to the decoder it would end the video."""
         try:
-            for packet in self.container.demux(self.stream):
+            for number, packet in enumerate(self.container.demux(self.stream)):
+                if number == 0 and packet.has_sidedata("encryption_info"):
+                    raise UnsupportedVideo(f"{self.path}: encrypted; decrypt it first")
                 if packet.size:
                     yield packet
         except av.error.FFmpegError as error:
