@@ -51,11 +51,12 @@ MATRICES = {"bt601": (5, 6), "bt709": (1, 1), "bt2020": (9, 9)}
 class Encoding:
     """How to encode. Names that FFmpeg knows are accepted beside those of ENCODERS.
 
-    gop: at most so many frames from key frame to key frame. b_frames: most B-frames in a row, None for the encoder's
-    choice. matrix, full_range: tags, and the conversion from RGB; None leaves the file untagged
-    and converts as FFmpeg reads an untagged file (601, limited). rotation: degrees clockwise
-    that a player must turn the stored picture. container: FFmpeg's name, None for the suffix.
-    options, container_options: passed to the encoder and the muxer, over FAST.
+    gop: at most so many frames from key frame to key frame. b_frames: most B-frames in a row,
+    None for the encoder's choice. matrix, full_range: tags, and the conversion from RGB; None
+    leaves the file untagged and converts as FFmpeg reads an untagged file (601, limited).
+    rotation: degrees clockwise that a player must turn the stored picture. container: FFmpeg's
+    name, None for the suffix. options, container_options: passed to the encoder and the muxer,
+    over FAST.
     """
 
     codec: str = "h264"
