@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check conformance clean
+.PHONY: demo test check conformance fuzz clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,9 @@ check: test
 
 conformance: $(VENV)/.dev   ## every released configuration against the reference's numbers (slow)
 	$(BIN)/python benchmarks/conformance.py
+
+fuzz: $(VENV)/.dev          ## thousands of mutated containers against the reader
+	$(BIN)/python benchmarks/fuzz.py --files 6000 --seed 2 --write
 
 clean:
 	rm -rf $(VENV) demo

@@ -16,7 +16,8 @@ STEP = 1 / RATE
 def times(stamps, *, start=Fraction(0)):
     events = DecodeEvents()
     clock = Clock(start=start, rate=RATE, events=events)
-    return [clock.time(stamp) for stamp in stamps], events.bad_timestamps
+    pairs = zip(stamps, [*stamps, None][1:], strict=True)
+    return [clock.time(s, after=after) for s, after in pairs], events.bad_timestamps
 
 
 seconds = st.fractions(min_value=-10, max_value=10**7, max_denominator=90_000)
@@ -46,7 +47,7 @@ def test_no_stamps_at_all_is_index_over_rate():
 
 def test_one_bad_stamp_does_not_move_the_others():
     stamps = [i * STEP for i in range(20)]
-    for bad in (stamps[6], stamps[3], None, Fraction(10**6)):
+    for bad in (stamps[6], stamps[3], None, Fraction(10**6), Fraction(3600)):
         got, count = times([*stamps[:7], bad, *stamps[8:]])
         assert count == 1
         assert got[:7] + got[8:] == stamps[:7] + stamps[8:]
@@ -70,3 +71,9 @@ def test_decode_order_gives_each_frame_the_next_place():
     for dts in (0, 1, 3, 4):
         order.sent(Stamped(dts))
     assert [order.shown(Stamped(None)) for _ in range(5)] == [0, 1, 3, 4, None]
+
+
+def test_a_long_pause_is_kept():
+    stamps = [Fraction(0), STEP, Fraction(3600), 3600 + STEP]
+    assert times(stamps) == (stamps, 0)
+    assert times(stamps[:3]) == (stamps[:3], 0)

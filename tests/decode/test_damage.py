@@ -1,5 +1,7 @@
 """Damaged files: the readable part is used, and what is wrong with it is counted."""
 
+from itertools import pairwise
+
 import av
 import pytest
 
@@ -9,7 +11,7 @@ from tubelet.decode.synthetic import read_number
 from tubelet.encode import Encoding, encode
 from tubelet.errors import VideoError
 
-from .samples import pictures, remux
+from .samples import pictures, remux, with_audio
 
 N = 60
 KINDS = {
@@ -153,3 +155,29 @@ def test_a_raw_stream_has_no_timestamps(tmp_path):
     assert numbers == list(range(30))
     assert times == pytest.approx([i / 25 for i in range(30)])
     assert events.bad_timestamps in (0, 30)
+
+
+def test_another_stream_turns_up_later(whole, tmp_path):
+    """A transport stream may announce new streams at any time; the clock may start again too."""
+    sound = tmp_path / "sound.ts"
+    with_audio(sound)
+    path = tmp_path / "later.ts"
+    path.write_bytes(whole("h264.ts").read_bytes() + sound.read_bytes())
+    numbers, times, _ = read(path)
+    assert numbers[:N] == list(range(N))
+    assert times[:N] == pytest.approx([n / 25 for n in range(N)], abs=1e-4)
+    assert all(a < b for a, b in pairwise(times))
+
+
+def test_a_block_lost_within_matroska(whole, tmp_path):
+    """The demuxer skips to the next cluster without a word; the hole in the clock is counted."""
+    data = bytearray(whole("vp9.webm").read_bytes())
+    position, _ = payloads(whole("vp9.webm"))[30]
+    data[position - 8 : position] = b"\xff" * 8
+    path = tmp_path / "hole.webm"
+    path.write_bytes(bytes(data))
+    numbers, times, events = read(path)
+    assert len(numbers) < N
+    assert [round(t * 25) for t in times] == numbers
+    assert events.missing_frames == N - len(numbers)
+    assert events.damaged

@@ -1,5 +1,6 @@
 """Folders of numbered frames that are not as they should be, and synthetic descriptions."""
 
+import numpy as np
 import pytest
 
 from tubelet import open_video
@@ -94,3 +95,18 @@ def test_an_unreadable_frame(data, tmp_path):
 def test_synthetic_descriptions_that_are_refused(description, error, words):
     with pytest.raises(error, match=words):
         open_video(description)
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_the_orientation_of_a_photo_is_applied(orientation, turns, tmp_path):
+    """EXIF tag 0x0112 of a JPEG; `turns` quarter turns counterclockwise make it upright."""
+    plain = tmp_path / "1.jpg"
+    save_picture(number_picture(21, width=64, height=48), plain)
+    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01" + bytes([0, orientation, 0, 0])
+    exif = b"Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\x00\x01" + tag + bytes(4)
+    data = plain.read_bytes()
+    plain.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:])
+    with open_video(tmp_path, fps=25) as video:
+        picture = next(iter(video.frames())).rgb()
+        assert picture.shape == (video.info.height, video.info.width, 3)
+    assert read_number(np.rot90(picture, -turns)) == 21

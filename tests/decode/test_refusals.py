@@ -117,11 +117,11 @@ def test_wrong_arguments(arguments, error, words, made):
         open_video(made(BY_NAME["h264.mp4"]), **arguments)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["with space.mp4", "ü 视频 🎬.mp4", "100%d.mp4", "concat:a.mp4", "a?b#c|d.mp4", "-i.mp4"]
-    + ["n" * 250 + ".mp4", "no_extension", "wrong.txt"],
-)
+NAMES = ["with space.mp4", "ü 视频 🎬.mp4", "100%d.mp4", "concat:a.mp4", "a?b#c|d.mp4", "-i.mp4"]
+NAMES += ["n" * 250 + ".mp4", "no_extension", "wrong.txt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_any_name_is_only_a_name(name, made, tmp_path, monkeypatch):
     data = made(BY_NAME["h264.mp4"]).read_bytes()
     (tmp_path / name).write_bytes(data)

@@ -12,6 +12,9 @@ LONGEST_GAP_S = 86_400
 """A PTS more than a day after the frame before it is a damaged number, not a pause."""
 
 
+LEAP_S = 10
+"""A longer pause must be confirmed by the next frame."""
+
 REORDERED = 16
 """No codec shows frames more than this many places out of order."""
 
@@ -37,8 +40,9 @@ class Clock:
         self._last: Fraction | None = None
         self._late = 0
 
-    def time(self, pts: Fraction | None) -> Fraction:
-        """Seconds since the container's start of the next frame; `pts` in seconds or None."""
+    def time(self, pts: Fraction | None, *, after: Fraction | None = None) -> Fraction:
+        """Seconds since the container's start of the next frame; `pts` in seconds or None.
+        `after` is the PTS of the frame after it: a leap that it does not follow was none."""
         wanted = None if pts is None else pts - self._start
         if self._last is None:
             usable = wanted is not None and abs(wanted) <= LONGEST_GAP_S
@@ -46,6 +50,8 @@ class Clock:
         else:
             gap = None if wanted is None else wanted - self._last
             usable = gap is not None and 0 < gap <= LONGEST_GAP_S
+            if gap is not None and pts is not None and after is not None and gap > LEAP_S:
+                usable = usable and after > pts
             self._late = self._late + 1 if gap is not None and gap <= 0 else 0
             squeezed = 0 < self._late <= REORDERED
             instead = self._last + (self._interval / 2**self._late if squeezed else self._interval)

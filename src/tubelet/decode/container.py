@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 import av.error
-from av.container import InputContainer
+from av.container import Container, InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
@@ -138,7 +138,7 @@ def stream_seconds(stream: VideoStream) -> float | None:
     return float(stream.duration * time_base(stream))
 
 
-def has_no_pts(container: InputContainer) -> bool:
+def has_no_pts(container: Container) -> bool:
     """AVI stores one place in the file per frame, in decode order, and nothing else."""
     return container.format.name == "avi"
 

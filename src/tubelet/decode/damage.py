@@ -15,7 +15,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tubelet.decode.container import frame_rate, shows_a_frame, time_base
+from tubelet.decode.container import frame_rate, has_no_pts, shows_a_frame, time_base
+from tubelet.decode.holes import Holes, may_skip
 from tubelet.types import DecodeEvents
 
 
@@ -28,14 +29,19 @@ class Damage:
         self._events = events
         self._expected = 0
         self._given = 0
+        self._refused = 0
         self._doubtful = False
         self._key_since = False
         self._interlaced = False
-        # Here a lost packet leaves no trace but a gap in the decoding timestamps.
-        self._gaps: int | None = 0 if stream.container.format.name in ("mpegts", "mpeg") else None
-        self._dts: int | None = None
+        self.places = 0
+        """Packets of the stream, empty ones too."""
         rate, _ = frame_rate(stream)
-        self._longest_step = Fraction(3, 2) / rate / time_base(stream)
+        unit = time_base(stream)
+        self._holes = Holes(1 / rate / unit, tolerance=Fraction(3, 2))
+        self._by_packet = stream.container.format.name in ("mpegts", "mpeg")
+        self._by_frame = may_skip(stream.container) and not self._by_packet
+        self._after_hole = False
+        self._maybe_corrupt = 0
 
     def packet(self, packet: Packet[VideoStream] | None, *, refused: str | None) -> None:
         """A packet (None: the end) was given to the decoder, which may have refused it."""
@@ -44,37 +50,30 @@ class Damage:
             self.say(f"a packet cannot be decoded: {refused}")
         if broken:
             self._events.corrupt_packets += 1
+            self._refused += 1
             self._doubtful, self._key_since = True, False
         if packet is None:
             return
-        self._look_for_a_gap(packet)
+        if self._by_packet and self._holes.step(packet.dts):
+            self._after_hole = True
         if not broken and not packet.is_discard and shows_a_frame(packet, self._codec):
             self._expected += 1
         if not broken and packet.is_keyframe:
             self._key_since = True
 
-    def _look_for_a_gap(self, packet: Packet[VideoStream]) -> None:
-        if self._gaps is None or packet.dts is None:
-            return
-        if self._dts is not None and packet.dts - self._dts > self._longest_step:
-            self._gaps += 1
-            if self._steady():
-                self._doubtful, self._key_since = True, packet.is_keyframe
-        self._dts = packet.dts
-
-    def _steady(self) -> bool:
-        """False where steps are long as a rule: not gaps, but a rate that is not the header's."""
-        return self._gaps is not None and 4 * self._gaps < self._expected
-
     def frame(self, frame: VideoFrame) -> None:
         """The decoder gave a frame."""
         self._given += 1
         self._interlaced = self._interlaced or frame.interlaced_frame
-        if frame.key_frame and self._key_since:
-            self._doubtful = False
+        if self._by_frame and self._holes.step(frame.pts):
+            self._after_hole = True
+        if frame.key_frame:
+            self._after_hole = False
+            self._doubtful = self._doubtful and not self._key_since
         if frame.is_corrupt:
             self._doubtful, self._key_since = True, False
         self._events.corrupt_frames += self._doubtful
+        self._maybe_corrupt += self._after_hole and not self._doubtful
 
     def stopped(self, why: str) -> None:
         """The container could not be read to its end."""
@@ -88,11 +87,20 @@ class Damage:
             self.say(f"{lost} of {self._expected} intact packets gave no frame")
             if not self._interlaced:  # there a packet may be a field, half a frame
                 self._events.missing_frames += lost
-        if self._gaps and self._steady():
-            self.say(f"{self._gaps} gaps in the stream's clock: packets may be missing")
-        rate, _ = frame_rate(self._stream)
-        promised = promised_duration(self._stream)
-        if promised is not None and promised - ends > Fraction(3, 4) / rate:
+        absent = self._holes.missing - max(lost, 0) - self._refused
+        if absent > 0 and self._holes.certain:
+            self._events.missing_frames += absent
+            self._events.corrupt_frames += self._maybe_corrupt
+            self.say(f"{absent} frames are missing: holes in a steady clock")
+        self._compare_with_the_header(ends)
+
+    def _compare_with_the_header(self, ends: Fraction) -> None:
+        """A promise that is not kept is worth a message, no more: headers lie."""
+        if has_no_pts(self._stream.container) and self.places < self._stream.frames:
+            self.say(f"the header promises {self._stream.frames} frames, there are {self.places}")
+            return
+        promised, slack = promised_end(self._stream)
+        if promised is not None and promised - ends > slack:
             self.say(
                 f"the header promises {float(promised):.2f} s, "
                 f"the last frame ends at {float(ends):.2f} s"
@@ -103,12 +111,15 @@ class Damage:
             self._events.messages.append(message)
 
 
-def promised_duration(stream: VideoStream) -> Fraction | None:
-    """Seconds; that of the whole container only where the video is all that it holds."""
+def promised_end(stream: VideoStream) -> tuple[Fraction | None, Fraction]:
+    """Seconds, and how far from it is near enough: where only the whole container has a duration,
+    sound may go on for a while after the last frame."""
+    rate, _ = frame_rate(stream)
     if stream.duration and stream.duration > 0:
-        return stream.duration * time_base(stream)
+        return stream.duration * time_base(stream), Fraction(3, 4) / rate
     container = stream.container
     duration = getattr(container, "duration", None)
-    if duration and duration > 0 and len(container.streams) == 1:
-        return Fraction(duration, 1_000_000)
-    return None
+    if not duration or duration < 0:
+        return None, Fraction(0)
+    slack = Fraction(1) if container.streams.audio else Fraction(3, 4) / rate
+    return Fraction(duration, 1_000_000), slack

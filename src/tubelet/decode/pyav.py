@@ -92,12 +92,13 @@ class PyAVReader:
         return self._timed(self._pass)
 
     def _timed(self, run: _Pass) -> Iterator[PyAVFrame]:
-        """One frame of look-ahead: a frame lasts until the next one appears."""
+        """Two frames of look-ahead: a frame lasts until the next one appears, and the time of
+        that one may need the PTS of the one after."""
         clock = Clock(start=run.start, rate=run.rate, events=run.events)
         before: tuple[Fraction, VideoFrame] | None = None
         index = 0
-        for picture, pts in run.pictures():
-            time = clock.time(pts)
+        for picture, pts, after in _with_next(run.pictures()):
+            time = clock.time(pts, after=after)
             if before is not None:
                 shown, last = before
                 yield PyAVFrame(index, float(shown), float(time - shown), last, self._to_rgb)
@@ -118,6 +119,20 @@ class PyAVReader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _with_next(
+    pictures: Iterator[tuple[VideoFrame, Fraction | None]],
+) -> Iterator[tuple[VideoFrame, Fraction | None, Fraction | None]]:
+    """(picture, its PTS, PTS of the next picture)."""
+    held = next(pictures, None)
+    for following in pictures:
+        assert held is not None
+        yield (*held, following[1])
+        held = following
+        del following
+    if held is not None:
+        yield (*held, None)
 
 
 class _Pass:
@@ -190,14 +205,25 @@ class _Pass:
         reading ends at the container's first error. An empty packet stands for a frame that the
         recorder left out; given to the decoder it would end the video."""
         try:
-            for number, packet in enumerate(self.container.demux(self.stream)):
+            for number, packet in enumerate(self._demux()):
                 if number == 0 and packet.has_sidedata("encryption_info"):
                     raise UnsupportedVideo(f"{self.path}: encrypted; decrypt it first")
+                self.damage.places += packet.pos is not None
                 if packet.size:
                     yield packet
         except av.error.FFmpegError as error:
             self.damage.stopped(reason(error))
         yield None
+
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
+        """PyAV's demux loop knows the streams of its start only; it fails with IndexError when
+        another one turns up later, as in transport streams, and is started again."""
+        while True:
+            try:
+                yield from self.container.demux(self.stream)
+            except IndexError:
+                continue
+            return
 
     def _nothing(self) -> str:
         refused = self.events.corrupt_packets
