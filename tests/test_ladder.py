@@ -51,12 +51,14 @@ FAMILY_MAY_IMPORT = {
     "resnet3d": {"layers", "nonlocal_block"},
     "slowfast": {"layers", "nonlocal_block", "resnet3d"},
     "x3d": {"layers"},
-    # trunk: widths and grids of the blocks; pooling_attention: what both families attend with.
-    "mvit": {"layers", "trunk", "pooling_attention"},
-    "revmvit": {"layers", "trunk", "pooling_attention", "mvit", "reversible"},
-    "reversible": set(),
+    # trunk: widths and grids of the blocks; positions and pooling_attention: what both families
+    # add to tokens and attend with.
+    "mvit": {"layers", "trunk", "positions", "pooling_attention"},
+    "revmvit": {"layers", "trunk", "positions", "pooling_attention", "mvit", "reversible"},
     "trunk": set(),
-    "pooling_attention": {"trunk"},
+    "positions": {"trunk"},
+    "pooling_attention": {"trunk", "positions"},
+    "reversible": set(),
     "nonlocal_block": {"layers"},
     "layers": set(),
 }

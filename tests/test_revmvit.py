@@ -213,6 +213,14 @@ def test_recomputed_gradients_equal_plain_ones(drops, autocast):
     assert torch.equal(plain_state, again_state)  # the way back draws nothing from it
 
 
+def test_another_size():
+    model = built(tiny()).eval()
+    other = model.resized(frames=8, crop=64)
+    assert other(torch.zeros(1, 3, 8, 64, 64)).shape == (1, 5)
+    assert other.tokens.temporal.shape == (1, 4, 16)
+    assert other.tokens.spatial.shape == (1, 256, 16)
+
+
 def test_dropping_changes_with_the_seed_and_stops_in_evaluation():
     model = built(tiny(drop_path=0.9, dropout=0.5)).train()
     torch.manual_seed(0)

@@ -93,10 +93,13 @@ class Extractor:
         self.options = options or Options()
         self.device = resolve_device(device)
         self.precision = resolve_precision(self.options.precision, self.device)
-        self.model = model.to(self.device).eval()
         clip = model.clip
         self.window = window or WindowConfig(clip.frames, clip.interval)
         self.view = view or view_config(clip)
+        size = (self.window.frames, self.view.crop)
+        if hasattr(model, "resized") and size != (clip.frames, clip.crop):
+            model = model.resized(frames=size[0], crop=size[1])  # position tables, as when loading
+        self.model = model.to(self.device).eval()
         self.batch_size = batch_size
         self._check()
         self.taps = ("pool", *(t for t in model.taps if t in self.options.taps and t != "pool"))

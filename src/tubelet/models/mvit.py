@@ -29,10 +29,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from tubelet.errors import ClipError
+from tubelet.errors import ClipError, UsageError
 from tubelet.models.layers import check_clip, check_taps, classifier, scores
 from tubelet.models.pooling_attention import (
     AttentionVariant,
@@ -42,13 +41,11 @@ from tubelet.models.pooling_attention import (
     SkipPool,
     init_weights,
     layer_norm,
-    to_map,
-    to_tokens,
 )
+from tubelet.models.positions import Tokens, rebuilt, to_map
 from tubelet.models.trunk import (
     ONE,
     TWO,
-    Grid,
     Pooling,
     Trunk,
     Widths,
@@ -81,40 +78,6 @@ class Config:
     attention: AttentionVariant = field(default_factory=AttentionVariant)
     widen_in_attention: bool = False
     mean_pooling: bool = False
-
-
-class Tokens(nn.Module):
-    """Patches [B, C, T, H, W] to tokens [B, N, C]: class token and absolute positions (v1 3.2)."""
-
-    def __init__(self, trunk: Trunk, *, grid: Grid, class_token: bool) -> None:
-        super().__init__()
-        t, h, w = grid
-        dim, prefix = trunk.embed_dim, int(class_token)
-
-        def table(rows: int) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(1, rows, dim))
-
-        self.position = trunk.position
-        self.class_token = table(1) if class_token else None
-        if trunk.position == "separate":
-            self.spatial, self.temporal = table(h * w), table(t)
-            self.class_position = table(1) if class_token else None
-        elif trunk.position == "joint":
-            self.joint = table(prefix + t * h * w)
-
-    def forward(self, patches: Tensor) -> Tensor:
-        tokens = to_tokens(patches)
-        if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        if self.position == "separate":
-            tokens = tokens + self._separate()
-        elif self.position == "joint":
-            tokens = tokens + self.joint
-        return tokens
-
-    def _separate(self) -> Tensor:
-        cells = (self.temporal[:, :, None] + self.spatial[:, None]).flatten(1, 2)
-        return cells if self.class_position is None else torch.cat([self.class_position, cells], 1)
 
 
 class Block(nn.Module):
@@ -233,6 +196,10 @@ class MViT(nn.Module):
         """Logits [B, classes] of "pool" [B, D]."""
         return self.classifier(pool)
 
+    def resized(self, *, frames: int | None = None, crop: int | None = None) -> MViT:
+        """The same weights for another size of clip; None keeps one. Raises UsageError."""
+        return rebuilt(self, MViT(resized(self.config, frames=frames, crop=crop)))
+
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]."""
         return self.classify(self.features(clip)["pool"])
@@ -286,6 +253,9 @@ def resized(config: Config, *, frames: int | None = None, crop: int | None = Non
 
 
 def resized_clip(clip: ClipSpec, *, frames: int | None, crop: int | None) -> ClipSpec:
+    """Raises UsageError for more than one frame of an image network."""
+    if clip.frames == 1 and frames not in (None, 1):
+        raise UsageError(f"frames={frames}: a network for images takes one frame")
     crop = crop or clip.crop
     short_side = round(clip.short_side * crop / clip.crop)
     return replace(clip, frames=frames or clip.frames, crop=crop, short_side=short_side)

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.models.positions import RelativePosition, to_map, to_tokens
 from tubelet.models.trunk import Grid, Kernel, Pooling, grown
 
 NORM_EPS = 1e-6  # of every layer norm of these families
@@ -37,16 +38,6 @@ class AttentionVariant:
 
 def layer_norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=NORM_EPS)
-
-
-def to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """[B, T*H*W, C] to [B, C, T, H, W]."""
-    return tokens.transpose(1, 2).unflatten(2, grid)
-
-
-def to_tokens(cells: Tensor) -> Tensor:
-    """[B, C, T, H, W] to [B, T*H*W, C]."""
-    return cells.flatten(2).transpose(1, 2)
 
 
 class Pool(nn.Module):
@@ -89,74 +80,6 @@ class SkipPool(nn.Module):
             to_map(patches, self.grid), self.kernel.size, self.kernel.stride, self.kernel.padding
         )
         return torch.cat([token, to_tokens(pooled)], dim=1)
-
-
-def table_rows(q: int, k: int) -> Tensor:
-    """Row of a relative-position table for every query and key cell of one axis: [q, k].
-
-    The coarser axis counts in steps of the finer one, so that the difference of two positions is
-    one of 2 * max(q, k) - 1 rows:
-
-        q = 4, k = 2    positions 0 1 2 3 and 0 2    row = q position - k position + 2
-
-    Fractions are cut off in float32, as in the reference: the cut decides the row.
-    """
-    q_step, k_step = max(k / q, 1.0), max(q / k, 1.0)
-    distance = torch.arange(q)[:, None] * q_step - torch.arange(k)[None, :] * k_step
-    return (distance + (k - 1) * k_step).long()
-
-
-def resize_table(table: Tensor, rows: int) -> Tensor:
-    """A table [L, d] with another number of rows, linearly, corners not aligned."""
-    if len(table) == rows:
-        return table
-    return F.interpolate(table.t()[None], size=rows, mode="linear")[0].t()
-
-
-class RelativePosition(nn.Module):
-    """Decomposed relative positions, 2112.01526 section 4.1: R = R^h + R^w + R^t.
-
-    One table per axis holds a vector for every difference of positions; a query's product with it
-    is one number per key coordinate of that axis. `forward`: queries [B, heads, Nq, d] of the
-    patches to [B, heads, Nq, K], K the axes' key coordinates side by side. `axes` [Nk, K] has a
-    one where a key has that coordinate, so that the bias of query i and key j, the sum over the
-    axes, is logits[i] . axes[j].
-
-        a 2 x 3 key grid    h0 h1  w0 w1 w2
-        key (0, 2)           1  0   0  0  1
-    """
-
-    axes: Tensor
-
-    def __init__(self, width: int, *, pooling: Pooling, spatial: bool, temporal: bool) -> None:
-        super().__init__()
-        self.q_grid = pooling.q_grid
-        used = [name for name, on in zip("thw", (temporal, spatial, spatial), strict=True) if on]
-        self.used = tuple(used)
-        one_hot: list[Tensor] = []
-        for axis, name in enumerate("thw"):
-            if name not in used:
-                continue
-            q, k = pooling.q_grid[axis], pooling.kv_grid[axis]
-            rows = pooling.tables[0] if name == "t" else pooling.tables[1]
-            setattr(self, name, nn.Parameter(torch.zeros(rows, width)))
-            self.register_buffer(f"rows_{name}", table_rows(q, k), persistent=False)
-            shape = [1, 1, 1, k]
-            shape[axis] = k
-            eye = torch.eye(k).view(shape)
-            one_hot.append(eye.expand(*pooling.kv_grid, k).reshape(-1, k))
-        self.register_buffer("axes", torch.cat(one_hot, dim=1), persistent=False)
-
-    def forward(self, q: Tensor) -> Tensor:
-        on_grid = q.unflatten(2, self.q_grid)
-        logits: list[Tensor] = []
-        for axis, name in enumerate("thw"):
-            if name not in self.used:
-                continue
-            rows = self.get_buffer(f"rows_{name}")
-            table = resize_table(self.get_parameter(name), 2 * max(rows.shape) - 1)
-            logits.append(torch.einsum(f"bnthwc,{'thw'[axis]}kc->bnthwk", on_grid, table[rows]))
-        return torch.cat(logits, dim=-1).flatten(2, 4)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, logits: Tensor, axes: Tensor) -> Tensor:

@@ -168,6 +168,12 @@ def network(path: str | Path) -> tuple[ModuleType, Any]:
             f"{path}: MODEL.MODEL_NAME is {name!r}{did_you_mean(name, READERS)} "
             f"(tubelet reads: {', '.join(READERS)})"
         )
+    unnamed = "MODEL.MODEL_NAME" not in settings.given
+    if unnamed and any(key.startswith("MVIT.") for key in settings.given):
+        raise UsageError(
+            f"{path}: it has a section MVIT but no MODEL.MODEL_NAME, so that PySlowFast would "
+            "build SlowFast; add MODEL_NAME: MViT to the section MODEL"
+        )
     settings.choose("BN.NORM_TYPE", "batchnorm", NORMS)
     file, function = READERS[name]
     return getattr(importlib.import_module(f"tubelet.models.{file}"), function)(settings)

@@ -35,7 +35,6 @@ from tubelet.models.mvit import (
     CLIP_16X4,
     IMAGE,
     Activation,
-    Tokens,
     check_size,
     normed_mean,
     patch_embedding,
@@ -48,8 +47,8 @@ from tubelet.models.pooling_attention import (
     PoolingAttention,
     init_weights,
     layer_norm,
-    to_map,
 )
+from tubelet.models.positions import Tokens, rebuilt, to_map
 from tubelet.models.reversible import Seeds, draw_seeds, run_plain, run_reversible
 from tubelet.models.trunk import (
     Kernel,
@@ -299,6 +298,10 @@ class RevMViT(nn.Module):
     def classify(self, pool: Tensor) -> Tensor:
         """Logits [B, classes] of "pool" [B, width]."""
         return self.classifier(pool)
+
+    def resized(self, *, frames: int | None = None, crop: int | None = None) -> RevMViT:
+        """The same weights for another size of clip; None keeps one. Raises UsageError."""
+        return rebuilt(self, RevMViT(resized(self.config, frames=frames, crop=crop)))
 
     def forward(self, clip: Tensor) -> Tensor:
         """Logits [B, classes]."""

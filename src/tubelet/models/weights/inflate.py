@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
+from tubelet.models import positions
 from tubelet.models.weights import pyslowfast, pyslowfast_mvit
 from tubelet.models.weights.checkpoint import load_checkpoint
 
@@ -273,7 +274,7 @@ def _fit(key: str, value: Tensor, target: Tensor, divide: bool, report: Inflatio
         if inflated.shape == target.shape:
             report.inflated.append(key)
             return inflated
-    table = pyslowfast_mvit.fit(key, value, tuple(target.shape))
+    table = positions.fit(key, value, tuple(target.shape))
     if table.shape == target.shape:
         report.resized.append(key)
         return table

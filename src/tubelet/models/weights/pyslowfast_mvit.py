@@ -17,15 +17,13 @@ PySlowFast's names first.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.pooling_attention import resize_table
+from tubelet.models.positions import fit_all
 
 RENAMES: tuple[tuple[str, str], ...] = (
     (r"^cls_token$", "tokens.class_token"),
@@ -67,9 +65,7 @@ def to_ours(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor
 
     What does not fit is passed on as it is: the strict load names it.
     """
-    found = fuse_qkv({rename(key): value for key, value in tensors.items()})
-    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    return {key: fit(key, value, wanted.get(key)) for key, value in found.items()}
+    return fit_all(fuse_qkv({rename(key): value for key, value in tensors.items()}), model)
 
 
 def fuse_qkv(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -87,27 +83,3 @@ def fuse_qkv(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif match[2] == "q":
             fused[f"{match[1]}.qkv.{match[3]}"] = torch.cat(present)
     return fused
-
-
-def fit(key: str, value: Tensor, shape: tuple[int, ...] | None) -> Tensor:
-    """A tensor brought to the shape its model wants, where a rule of the reference says how."""
-    if shape is None or tuple(value.shape) == shape:
-        return value
-    if value.ndim == 4 and len(shape) == 5:
-        value = value.unsqueeze(2)
-    if ".attention.relative." in key and value.shape[1:] == shape[1:]:
-        return resize_table(value, shape[0])
-    if key == "tokens.temporal" and value.shape[-1] == shape[-1]:
-        return resize_table(value[0], shape[1])[None]
-    if key == "tokens.spatial" and value.shape[-1] == shape[-1]:
-        return resize_spatial(value, shape[1])
-    return value
-
-
-def resize_spatial(table: Tensor, cells: int) -> Tensor:
-    """Positions [1, H*W, C] of a square grid for another one: bicubic, corners not aligned."""
-    old, new = math.isqrt(table.shape[1]), math.isqrt(cells)
-    if old * old != table.shape[1] or new * new != cells:
-        return table
-    square = table.unflatten(1, (old, old)).permute(0, 3, 1, 2)
-    return F.interpolate(square, size=(new, new), mode="bicubic").flatten(2).transpose(1, 2)
