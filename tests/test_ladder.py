@@ -24,7 +24,7 @@ RUNGS = [
     },
     {"inputs", "recording"},
     {"presets", "pipeline", "annotations"},
-    {"classify", "overlap"},
+    {"classify", "overlap", "verify", "compare"},
     {"scale", "report", "search"},
     {"serve", "train"},
     {"cli"},

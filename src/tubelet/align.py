@@ -66,7 +66,7 @@ def duration_of(record: Mapping[str, Any], last_end_s: float) -> float:
     part = record.get("range_s") or (None, None)
     if any(edge is not None for edge in part):
         return last_end_s
-    frames, fps = record.get("decoded_frames"), record.get("fps")
+    frames, fps = record.get("decoded_frames"), record.get("fps_exact") or record.get("fps")
     decoded = float(frames / Fraction(fps)) if frames and fps else 0.0
     return max(decoded, last_end_s) or float(record.get("duration_s") or 0.0)
 

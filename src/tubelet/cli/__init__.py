@@ -20,6 +20,8 @@ VERBS = {
     "classify": "class names of videos",
     "map": "seconds of a video -> rows of its features, and back",
     "align": "annotation files with feature rows added",
+    "verify": "checksums, shapes, numbers, and rows against the plan",
+    "compare": "two feature sets row by row",
     "pack": "features as the files that other tools read",
     "merge": "join output folders of one recipe",
     "presets": "published conventions of cutting and storing, with their sources",
