@@ -27,6 +27,7 @@ VERBS = {
     "presets": "published conventions of cutting and storing, with their sources",
     "status": "how far the runs on an output folder are, from another terminal",
     "show": "a video's streams and timing, or a feature file's rows and provenance",
+    "train": "train or fine-tune as a recipe says",
 }
 
 

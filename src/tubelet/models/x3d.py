@@ -56,7 +56,8 @@ class Config:
     the test head averages windows of that size. stem: channels before widening. lin5: the width
     of "pool"; lin5_norm puts a norm before its ReLU. grow_res2: res2 has twice as many channels
     as the stem. channelwise: the 3 x 3 x 3 convolution sees one channel, else it has `groups`.
-    dilations: in space, of res2 to res5.
+    dilations: in space, of res2 to res5. global_pool: the mean over the whole grid instead of
+    windows, for networks trained with several sizes of clip (1912.00998).
     """
 
     clip: ClipSpec
@@ -73,6 +74,7 @@ class Config:
     groups: int = 1
     stride_in_1x1: bool = False
     dilations: tuple[int, int, int, int] = (1, 1, 1, 1)
+    global_pool: bool = False
     num_classes: int = 400
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
 
@@ -199,7 +201,7 @@ class X3D(nn.Module):
         self.num_classes, self.width = config.num_classes, config.lin5
         self.taps = (*STAGES, "grid", "dense_logits", "pool")
         side = ceil(config.train_crop / 32)
-        self.window = (config.clip.frames, side, side)
+        self.window = None if config.global_pool else (config.clip.frames, side, side)
 
         stem = widen(config, config.stem)
         widths = stage_widths(config)
@@ -241,7 +243,8 @@ class X3D(nn.Module):
         """
         check_taps(taps, self.taps)
         check_clip(
-            clip, channels=self.clip.channels, min_frames=self.clip.frames, min_side=32,
+            clip, channels=self.clip.channels,
+            min_frames=self.clip.frames if self.window else 1, min_side=32,
             weights=next(self.parameters()),
         )  # fmt: skip
         found = keep(self.maps(clip), {tap if tap in STAGES else "grid" for tap in taps})
