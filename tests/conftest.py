@@ -5,11 +5,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # pytest-xdist runs one worker per core; torch threads on top of that make small networks 20 times
 # slower. Read by torch when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Examples differ in cost, and the machine may be busy: no test is about how long an example takes.
+settings.register_profile("tubelet", deadline=None)
+settings.load_profile("tubelet")
 
 
 def shared_folder() -> Path | None:

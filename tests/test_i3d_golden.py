@@ -9,6 +9,8 @@ import torch
 
 import tubelet
 from tubelet.errors import FetchError
+from tubelet.models.weights import inception
+from tubelet.models.weights.crc32c import masked_crc32c
 
 ENDPOINTS = {
     "stem": "Conv3d_1a_7x7",
@@ -55,6 +57,18 @@ def test_random_clip(model, shared, golden, frames):
         np.testing.assert_allclose(first, fact["first"], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(value.mean(), fact["mean"], rtol=1e-4)
         np.testing.assert_allclose(value.std(), fact["std"], rtol=1e-4)
+
+
+def test_every_tensor_has_the_checksum_that_deepminds_index_states(model, shared):
+    layouts = json.loads((shared / "zoo" / "layouts.json").read_text())
+    stated = layouts["tf_crc32c_masked"]["rgb_scratch"]
+    state = model.state_dict()
+    for row in layouts["complete_map_i3d"]["rows"]:
+        value = state[inception.tensorflow_name(row[0])]
+        if len(row[4]) == 5 and row[0].endswith("/w"):
+            value = value.reshape(row[5]).permute(2, 3, 4, 1, 0)
+        raw = np.frombuffer(value.contiguous().numpy().tobytes(), np.uint8)
+        assert f"{masked_crc32c(raw):08x}" == stated[row[0]], row[0]
 
 
 def test_origin(model):

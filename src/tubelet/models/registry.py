@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tubelet.models.weights.checkpoint import Checkpoint
+    from tubelet.models.weights.download import Progress
 
 __all__ = ["DEFAULT_MODEL", "create_model", "list_models"]
 
@@ -34,12 +35,17 @@ class _Unset(Enum):
     RELEASED = "released"
 
 
-def create_model(name: str, *, weights: str | Path | _Unset | None = _Unset.RELEASED) -> Any:
+def create_model(
+    name: str,
+    *,
+    weights: str | Path | _Unset | None = _Unset.RELEASED,
+    progress: Progress | None = None,
+) -> Any:
     """A network in eval mode that satisfies `types.VideoModel` and is an `nn.Module`.
 
     name: `arch.tag` (released weights), `arch` or a PySlowFast YAML file (with weights=). weights:
     a checkpoint file of any known layout, or None for random initialisation. The number of classes
-    follows the weights.
+    follows the weights. progress(bytes, total or None) is called while weights are fetched.
     The network carries its origin: `model_id`, `weights_id`, `weights_source`, `weights_sha256`
     (of the released file), `weights_layout`, `dataset` (whose class names its classes have, or
     None). Raises UnknownName, UsageError, WeightsError and its kinds.
@@ -47,7 +53,7 @@ def create_model(name: str, *, weights: str | Path | _Unset | None = _Unset.RELE
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(name, weights)
     if isinstance(weights, _Unset):
-        return _released(zoo.entry_for(name))
+        return _released(zoo.entry_for(name), progress=progress)
     arch, entry = zoo.arch_for(name)
     model_id = entry.id if entry is not None and zoo.find(name) else arch
     if weights is None:
@@ -81,12 +87,12 @@ def _random(model: nn.Module, model_id: str) -> nn.Module:
     return _finish(model, {"model_id": model_id, "weights_source": "random initialisation"})
 
 
-def _released(entry: Entry) -> nn.Module:
+def _released(entry: Entry, *, progress: Progress | None) -> nn.Module:
     """The network of an entry with its released weights, fetched where they are not cached."""
     from tubelet.models.weights.fetch import fetched
     from tubelet.models.weights.load import load_into
 
-    found = fetched(entry, lambda: _build(entry.arch, entry))
+    found = fetched(entry, lambda: _build(entry.arch, entry), progress=progress)
     model = _build(entry.arch, entry)
     load_into(model, found.path)
     origin = {
@@ -107,7 +113,7 @@ def _from_file(
     from tubelet.models.weights.checkpoint import load_checkpoint
     from tubelet.models.weights.load import convert, load_strictly
 
-    if not path.is_file():
+    if not (path.exists() or path.with_name(path.name + ".index").exists()):
         raise UsageError(f"weights={str(path)!r}: no such file")
     checkpoint: Checkpoint = load_checkpoint(path)
     model = build()

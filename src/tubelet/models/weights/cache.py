@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from tubelet.cache import cache_folder
-from tubelet.errors import WeightsError
+from tubelet.errors import FetchError, WeightsError
 
 READABLE = 0o644  # a cache may be shared by users
 
@@ -79,6 +79,26 @@ class Slot:
 def slot(model_id: str) -> Slot:
     """The place of an id; nothing is created."""
     return Slot(model_id, cache_folder() / "weights")
+
+
+def pin(model_id: str, sha256: str, *, origin: str) -> None:
+    """Remember a source's sha256 the first time; afterwards it must stay. Raises FetchError."""
+    path = cache_folder() / "pins.json"
+    with locked(path.with_suffix(".lock")):
+        try:
+            pins = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError:
+            raise WeightsError(f"{path}: damaged; delete it") from None
+        known = pins.get(model_id)
+        if known is None:
+            pins[model_id] = {"sha256": sha256, "source": origin}
+            write_atomically(path, json.dumps(pins, indent=1).encode())
+        elif known["sha256"] != sha256:
+            raise FetchError(
+                f"{model_id}: {origin} has changed: its sha256 is {sha256}, and was "
+                f"{known['sha256']} when it was first fetched here; if the new file is right, "
+                f"delete its entry in {path}"
+            )
 
 
 def sha256_of(path: Path) -> str:

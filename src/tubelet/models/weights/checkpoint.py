@@ -1,11 +1,14 @@
 """A checkpoint file becomes a flat dict of tensors, whatever its container.
 
-The first bytes tell the container; the file's name is never looked at.
+The first bytes tell the container; the file's name is never looked at. Only a TensorFlow checkpoint
+is two files, so there the second one is found by the first one's name; any of them, their common
+prefix or their folder will do.
 
     50 4b 03 04             zip: torch.save (TorchScript is refused)
     80 02 8a 0a 6c fc 9c    legacy torch.save
     80 02 .. 80 05, ( } ]   pickle of NumPy arrays: caffe2 {"blobs": ...}, Flax trees
     <8 bytes> {             safetensors
+    ... 57 fb 80 8b 24 75 47 db  the index of a TensorFlow checkpoint (at its end)
     1f 8b, <, {, text       refused by what they are
 """
 
@@ -25,7 +28,7 @@ import torch
 from torch import Tensor
 
 from tubelet.errors import TubeletError, UnsafeFile, WeightsError
-from tubelet.models.weights import safe_pickle, torch_file
+from tubelet.models.weights import safe_pickle, tensorflow_bundle, torch_file
 
 KNOWN = {
     b"PK\x03\x04": "torch zip",
@@ -54,7 +57,8 @@ MAX_DEPTH, MAX_ENTRIES = 16, 1_000_000
 class Checkpoint:
     """`tensors` under the file's own names; `ignored`: entries beside the state dict.
 
-    `sha256` is of the file's bytes, `metadata` what a safetensors header says.
+    `sha256` is of the file's bytes (of TensorFlow's index, which holds checksums of the rest),
+    `metadata` what a safetensors header says.
     """
 
     path: Path
@@ -77,6 +81,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _load(path: Path) -> Checkpoint:
+    index = tensorflow_bundle.index_file(path)
+    if index is not None:
+        with index.open("rb") as file:
+            sha256 = _sha256(file)
+        return Checkpoint(path, "tensorflow", tensorflow_bundle.read(index), sha256)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
