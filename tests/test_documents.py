@@ -7,6 +7,9 @@ import pytest
 
 from tubelet.align import Rule
 from tubelet.annotations import FORMATS
+from tubelet.cli.presets import document
+from tubelet.presets import PRESETS
+from tubelet.store.layouts import LAYOUTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -14,3 +17,15 @@ DOCS = Path(__file__).parents[1] / "docs"
 @pytest.mark.parametrize("name", [*get_args(Rule), *FORMATS])
 def test_alignment(name):
     assert f"`{name}`" in (DOCS / "alignment.md").read_text("utf-8")
+
+
+def test_presets_are_the_data():
+    text = (DOCS / "presets.md").read_text("utf-8")
+    assert text.splitlines() == document(), "run: tubelet presets --markdown > docs/presets.md"
+    assert all(f"\n## {name}\n" in text for name in PRESETS)
+
+
+def test_presets_name_layouts_and_rules_that_exist():
+    for preset in PRESETS.values():
+        assert preset.layout in LAYOUTS
+        assert preset.offset in get_args(Rule)

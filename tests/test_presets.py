@@ -9,10 +9,13 @@ import av.error
 import av.filter
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tubelet.errors import UnknownName
+from tubelet.cli import group
+from tubelet.errors import UnknownName, UsageError
+from tubelet.models import zoo
 from tubelet.presets import PRESETS, find
 from tubelet.types import ClipSpec, VideoInfo
 from tubelet.window import BLACK, WindowConfig, count_rows, plan_windows, timeline
@@ -59,11 +62,11 @@ def test_every_preset_is_complete_and_consistent(preset):
     preset.view(MODEL)
 
 
-def test_every_model_is_in_the_list_of_released_weights(shared):
-    zoo = json.loads((shared / "zoo" / "zoo.json").read_text())
-    known = {entry["id"] for entry in zoo["entries"]}
-    tagged = {name for preset in PRESETS.values() for name in preset.models if "." in name}
-    assert {name.replace(".", "_") for name in tagged} <= known
+def test_every_model_exists():
+    for preset in PRESETS.values():
+        for name in preset.models:
+            assert zoo.find(name) if "." in name else name in zoo.table().archs
+        assert preset.needs_weights == (zoo.find(preset.models[0]) is None)
 
 
 def test_unknown_names_are_answered_with_near_ones():
@@ -276,3 +279,67 @@ def test_ffmpeg_near_is_ffmpegs_fps_filter(unit, rate, constant, first, data):
     got = list(timeline(times, float((stamps[-1] + gaps[-1]) * unit), config))
     # The filter gives nothing at all for a video that is over before its first tick.
     assert got == (want or [len(gaps) - 1][:1])
+
+
+def test_inception_keeps_two_times_of_24_frames():
+    """Why the Charades-STA files of VSLNet have two rows per window, and the S16 ones have one."""
+    torch = pytest.importorskip("torch")
+    from tubelet.models.registry import create_model
+
+    model = create_model("i3d_inception_rgb_imagenet", weights=None)
+    with torch.inference_mode():
+        for frames, times in ((24, 2), (16, 1)):
+            clip = torch.zeros(1, 3, frames, 64, 64)
+            assert model.features(clip, taps=("grid",))["grid"].shape[2] == times
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(group, [str(a) for a in arguments], standalone_mode=False)
+
+
+CLIP = "synthetic:frames=100,fps=30,width=64,height=48"
+
+
+def test_plan_applies_a_preset_and_what_overrides_it():
+    def windows(*options):
+        done = invoke("plan", CLIP, "--rows", "--json", *options)
+        assert done.return_value == 0, done.exception
+        return [row["frames"] for row in json.loads(done.stdout)["windows"]]
+
+    assert windows("--preset", "ego4d-slowfast-r101") == back_padded(100)
+    assert windows("--preset", "ego4d-slowfast-r101", "--stride", 40) == back_padded(100, stride=40)
+    assert windows("--preset", "qvhighlights-slowfast") == hero_clips(100, 2, None, 30)
+    shorter = windows("--preset", "tvg-2023", "-m", "x3d_m.k400")
+    assert shorter[0] == list(range(16))
+    assert len(shorter) == 7
+
+
+def test_mistakes_with_presets():
+    assert isinstance(invoke("plan", CLIP, "--preset", "qvhighlight").exception, UnknownName)
+    rule = invoke("plan", CLIP, "--preset", "hero-slowfast", "--stride", 7).exception
+    assert isinstance(rule, UsageError)
+    assert "repeat-second" in str(rule)
+    missing = invoke("extract", CLIP, "-o", "nowhere", "--preset", "epic-kitchens-slowfast")
+    assert "--weights" in str(missing.exception)
+
+
+def test_extract_says_in_the_recipe_which_preset_and_what_overrides_it(tmp_path):
+    torch = pytest.importorskip("torch")
+    from tubelet.models.registry import create_model
+    from tubelet.models.weights.load import save
+
+    torch.manual_seed(0)
+    save(create_model("x3d_xs", weights=None), tmp_path / "w.safetensors", metadata={})
+    shared = ["extract", "synthetic:frames=13,fps=30,width=64,height=48", "--preset", "tvg-2023"]
+    shared += ["-m", "x3d_xs", "--weights", tmp_path / "w.safetensors"]
+    plain, short = tmp_path / "plain", tmp_path / "short"
+    assert invoke(*shared, "-o", plain).return_value == 0
+    assert invoke(*shared, "-o", short, "--tail", "drop", "--crop", "160").return_value == 0
+    recipes = [json.loads((out / "tubelet.json").read_text())["recipe"] for out in (plain, short)]
+    assert recipes[0]["preset"] == "tvg-2023 (but models)"
+    assert recipes[1]["preset"] == "tvg-2023 (but crop, models, tail)"
+    assert recipes[0]["window"] | {"tail": "drop"} == recipes[1]["window"]
+    assert recipes[0]["window"]["interval"] == 1
+    rows = [np.load(next(out.glob("*.npy"))) for out in (plain, short)]
+    assert [len(values) for values in rows] == [4, 3]
+    np.testing.assert_array_equal(rows[0][:3], rows[1])

@@ -88,7 +88,8 @@ def with_preset(choices: dict[str, Any]) -> dict[str, Any]:
     for name, value in preset.choices().items():
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
-            if choices[name] != value:
+            listed = name == "models" and set(choices[name]) <= set(preset.models)
+            if choices[name] != value and not listed:
                 given.append(name)
         else:
             merged[name] = value

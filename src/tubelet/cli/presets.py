@@ -16,15 +16,18 @@ from tubelet.presets import ELSEWHERE, PRESETS, Preset, find
 @click.command(name="presets")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--markdown", is_flag=True, help="All of them as docs/presets.md has them.")
 @DEBUG
-def command(name: str | None, as_json: bool, debug: bool) -> None:
+def command(name: str | None, as_json: bool, markdown: bool, debug: bool) -> None:
     """Published conventions: all of them, or what NAME means and where it comes from.
 
     Use one with `tubelet extract --preset NAME`; options that you give yourself override it.
 
     Example: tubelet presets qvhighlights-slowfast
     """
-    if as_json:
+    if markdown:
+        click.echo("\n".join(document()))
+    elif as_json:
         chosen = [find(name)] if name else list(PRESETS.values())
         click.echo(json.dumps([record(preset) for preset in chosen], ensure_ascii=False))
     elif name:
@@ -72,6 +75,46 @@ def explain(preset: Preset) -> list[str]:
         *(f"    {source}" for source in preset.sources),
     ]
     return lines
+
+
+def document() -> list[str]:
+    """docs/presets.md."""
+    lines = [
+        "# Presets",
+        "",
+        "Made by `tubelet presets --markdown`; a test holds this file equal to the data.",
+        "",
+        "A preset is one published convention: the timeline, the windows, the pixels, the model",
+        "and the file that consumers read. `tubelet extract --preset NAME` and `tubelet plan",
+        "--preset NAME` apply it; an option given beside it overrides it, and the recipe says so.",
+        "`tubelet pack` writes the layout. *exact* is what the settings reproduce, *not sure* what",
+        "differs or what nobody has published.",
+        "",
+        "| name | model | fps | W / K / S | tail | row | layout |",
+        "|---|---|---|---|---|---|---|",
+        *(_table_row(preset) for preset in PRESETS.values()),
+        "",
+        "## Conventions that no network here can produce",
+        "",
+        *(f"- {name}: {why}" for name, why in ELSEWHERE.items()),
+    ]
+    for preset in PRESETS.values():
+        lines += ["", f"## {preset.name}", "", "```", *explain(preset), "```"]
+    return lines
+
+
+def _table_row(preset: Preset) -> str:
+    seconds = preset.seconds_per_row
+    cells = [
+        f"[{preset.name}](#{preset.name})",
+        f"`{preset.models[0]}`",
+        "native" if preset.fps is None else str(preset.fps),
+        f"{preset.frames or 'model'} / {preset.interval} / {preset.stride or 'W'}",
+        preset.tail,
+        f"{float(seconds):.4g} s" if seconds else "",
+        preset.layout,
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def timeline_words(preset: Preset) -> str:
