@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import FeatureError, UsageError, VideoError
+from tubelet.models.positions import fit_all
 from tubelet.train import metrics
 from tubelet.train.augment import mix
 from tubelet.train.batches import Batch, epoch_batches
@@ -31,7 +32,7 @@ from tubelet.train.devices import Device
 from tubelet.train.hooks import add_drop_path, add_dropout, recompute_activations
 from tubelet.train.loss import class_weights, loss_sum
 from tubelet.train.multigrid import Phase
-from tubelet.train.networks import build, fit_tables, is_transformer, resized
+from tubelet.train.networks import build, is_transformer
 from tubelet.train.norm import merge_norms, norms_of, precise, prepare_norms, set_norm, weights_of
 from tubelet.train.optim import (
     Average,
@@ -150,7 +151,7 @@ class Run:
 
     def _rebuild(self, phase: Phase) -> None:
         old, optimizer = self.model, self.optimizer
-        self._prepare(resized(old, frames=phase.frames, crop=phase.crop))
+        self._prepare(old.resized(frames=phase.frames, crop=phase.crop))
         self.optimizer = make_optimizer(self.model, self.config.optim, rate=1.0)
         pairs = zip(old.parameters(), self.model.parameters(), strict=True)
         carry_momentum(optimizer, self.optimizer, pairs)
@@ -305,7 +306,7 @@ class Run:
             multi_label=self.config.data.multi_label,
             any_size=self.config.multigrid is not None,
         ).to(self.device.name)
-        model.load_state_dict(fit_tables(self.final_weights(), model))
+        model.load_state_dict(fit_all(self.final_weights(), model))
         return model.eval()
 
     def evaluate(self, split: Split) -> dict[str, float]:

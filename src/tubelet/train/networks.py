@@ -6,7 +6,6 @@ CPU in minutes. Their names end in `_small`.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import nn
 from tubelet.errors import UsageError, did_you_mean
 from tubelet.models import mvit, registry, resnet3d, revmvit, slowfast, x3d, zoo
 from tubelet.models.nonlocal_block import NonLocals
+from tubelet.models.positions import fit_all
 from tubelet.models.trunk import Trunk as TransformerTrunk
 from tubelet.models.trunk import staged
 from tubelet.types import ClipSpec
@@ -206,33 +206,6 @@ def _load(network: Network, model: nn.Module) -> None:
     for key in ("classifier.weight", "classifier.bias"):
         if key not in tensors or tensors[key].shape != own[key].shape:
             tensors[key] = own[key]
-    tensors = fit_tables(tensors, model)
-    load_strictly(model, tensors, where=f"{network.name}, weights={network.weights!r}")
-
-
-def fit_tables(tensors: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Position tables resized to the size that `model` was built for; the rest as it is."""
-    from tubelet.models.weights.pyslowfast_mvit import fit
-
-    own = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    return {
-        key: fit(key, value, own.get(key)) if ".relative." in key or "tokens." in key else value
-        for key, value in tensors.items()
-    }
-
-
-def resized(model: Any, *, frames: int, crop: int) -> Any:
-    """A transformer rebuilt for another size of clip with the same weights, tables resized."""
-    family = importlib.import_module(type(model).__module__)
-    config = replace(
-        model.config,
-        clip=replace(
-            model.config.clip,
-            frames=frames,
-            crop=crop,
-            short_side=round(model.clip.short_side * crop / model.clip.crop),
-        ),
+    load_strictly(
+        model, fit_all(tensors, model), where=f"{network.name}, weights={network.weights!r}"
     )
-    other = family.build(config)
-    other.load_state_dict(fit_tables(dict(model.state_dict()), other))
-    return other.to(next(model.parameters()).device)
