@@ -8,7 +8,7 @@ import numpy as np
 
 from tubelet.decode.base import open_video
 from tubelet.errors import EmptyVideo, UsageError
-from tubelet.inputs import Input
+from tubelet.inputs import Input, on_disk
 from tubelet.models.class_names import FILES, labels
 from tubelet.pipeline import Extractor, gather_rows
 from tubelet.transform import Prepared, ViewConfig, prepare, to_clip
@@ -56,7 +56,7 @@ class Classifier:
     def _windows(self, item: Input, top: int) -> tuple[list[dict[str, Any]], np.ndarray]:
         windows: list[dict[str, Any]] = []
         logits: list[np.ndarray] = []
-        with open_video(item.path) as reader:
+        with on_disk(item) as path, open_video(path) as reader:
             for _, rows in gather_rows(reader, [self.extractor], item.start_s, item.end_s):
                 for row in rows:
                     values = self._logits(row.pixels)
@@ -93,7 +93,7 @@ class Classifier:
         view = replace(self.extractor.view, crops=spatial)
         if spatial == 3:
             view = replace(view, short_side=view.crop)
-        with open_video(item.path) as reader:
+        with on_disk(item) as path, open_video(path) as reader:
             n = sum(1 for _ in reader.frames())
             if n == 0:
                 raise EmptyVideo(f"{item.path}: no frame could be decoded")

@@ -44,7 +44,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
 
     Example: tubelet plan videos/ -m i3d_inception.k400 --stride 16 --rows
     """
-    from tubelet.inputs import collect
+    from tubelet.inputs import collect, on_disk
 
     choices = with_preset(choices)
     names = choices["models"] or (DEFAULT_MODEL,)
@@ -57,7 +57,8 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
     for item in collect(inputs):
         try:
-            facts = timeline_facts(item.path, item.start_s, item.end_s, choices["fps"])
+            with on_disk(item) as path:
+                facts = timeline_facts(path, item.start_s, item.end_s, choices["fps"])
         except UsageError:
             raise
         except TubeletError as error:

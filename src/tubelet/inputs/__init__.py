@@ -5,7 +5,7 @@ a tar and URLs to disk, `local.py` opens any of them.
 """
 
 from tubelet.inputs.collect import Input, collect, is_frame_folder
-from tubelet.inputs.local import fingerprint, on_disk
+from tubelet.inputs.local import fingerprint, on_disk, source_size
 from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "fingerprint",
     "is_frame_folder",
     "on_disk",
+    "source_size",
 ]

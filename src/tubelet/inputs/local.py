@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tubelet.cache import cache_folder
@@ -59,6 +59,16 @@ def fingerprint(item: Input, openers: Openers) -> str | None:
         return None
 
 
+def source_size(path: str) -> int | None:
+    """Bytes of a file; of a frame folder the sum over its files; None for what is not on disk."""
+    try:
+        if os.path.isdir(path):
+            return sum(child.stat().st_size for child in _files(path))
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return None
+
+
 def _sampled(path: str) -> str:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -70,12 +80,20 @@ def _sampled(path: str) -> str:
 
 
 @contextmanager
-def on_disk(item: Input, openers: Openers) -> Iterator[str]:
-    """A path to open. VideoError when the source changes or vanishes within the block."""
+def on_disk(item: Input, openers: Openers | None = None) -> Iterator[str]:
+    """A path to open. VideoError when the source changes or vanishes within the block.
+
+    openers: keeps archives open for the next member.
+    """
+    if item.member is not None and openers is None:
+        with closing(Openers()) as own, on_disk(item, own) as path:
+            yield path
+        return
     if item.path.startswith(SYNTHETIC):
         yield item.path
         return
     if item.member is not None:
+        assert openers is not None
         with openers.archive(item.path).copy(item.member, cache_folder() / "members") as copy:
             yield str(copy)
         return

@@ -27,7 +27,7 @@ LIMIT_VARIABLE = "TUBELET_MAX_DOWNLOAD"
 DEFAULT_LIMIT = 32 << 30
 TIMEOUT_S = 60.0
 PIECE = 1 << 20
-NOT_VIDEO = ("text/", "application/json", "application/xml", "image/svg")
+NOT_VIDEO = ("text/html", "application/xhtml", "application/json", "application/xml", "text/xml")
 
 
 class _HttpOnly(urllib.request.HTTPRedirectHandler):
@@ -86,7 +86,7 @@ def _open(url: str) -> Any:
 
 def _stream(response: Any, file: IO[bytes], shown: str) -> tuple[int, str]:
     """Copy the body. (bytes, sha256). VideoError for too much, too little, or a web page."""
-    limit, kind = limit_bytes(), response.headers.get_content_type()
+    limit, kind = limit_bytes(), response.headers.get("Content-Type", "").split(";")[0].lower()
     if kind.startswith(NOT_VIDEO):
         raise VideoError(f"{shown}: the server sends {kind}, not a video (a web page?)")
     promised = response.headers.get("Content-Length")
@@ -121,5 +121,6 @@ def limit_bytes() -> int:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
+        error.close()
         return f"HTTP {error.code} {error.reason}"
     return str(getattr(error, "reason", None) or error or type(error).__name__)

@@ -60,7 +60,9 @@ class Foreman:
         self, job: Job, extractors: bytes, folders: Sequence[Folder], report: Reporter
     ) -> None:
         self._job, self._folders, self._report = job, folders, report
-        self._order = pickle.dumps((replace(job, inputs=[]), list(folders), attempts_of(job)))
+        order = (replace(job, inputs=[]), list(folders), attempts_of(job), dict(os.environ))
+        self._order = pickle.dumps(order)
+        self._context = start_method()
         self._extractors = extractors
         self._left = deque(job.inputs)
         self._hands: list[Hand] = []
@@ -81,10 +83,9 @@ class Foreman:
         return self._failed
 
     def _hire(self) -> Hand:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
+        ours, theirs = self._context.Pipe()
         threads = max(1, (os.cpu_count() or 1) // self._job.workers)
-        process = context.Process(
+        process = self._context.Process(
             target=_worker, args=(theirs, self._order, self._extractors, threads), daemon=True
         )
         process.start()
@@ -160,6 +161,16 @@ class Foreman:
             hand.pipe.close()
 
 
+def start_method() -> Any:
+    """Clean processes, never forks of ours (its threads and its GPU): from a server that has
+    imported torch once, where the system has such servers."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "av", "tubelet.scale.workers"])
+    return context
+
+
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
@@ -216,7 +227,8 @@ def _worker(pipe: Connection, order: bytes, extractors: bytes, threads: int) -> 
     try:
         torch.set_num_threads(threads)
         # Both were made by the parent a moment ago.
-        job, folders, before = pickle.loads(order)  # noqa: S301
+        job, folders, before, environment = pickle.loads(order)  # noqa: S301
+        os.environ.update(environment)
         models: list[Extractor] = pickle.loads(extractors)  # noqa: S301
         with Claims(job.out, total=0) as claims:
             try:
