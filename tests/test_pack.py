@@ -65,6 +65,12 @@ def test_ms_tcn_is_transposed_and_vslnet_counts(out, tmp_path):
     assert shapes == {"a.v2": 5, "deep/b": 3}
 
 
+def test_mmaction2_as_its_consumers_read_it(out, tmp_path):
+    packed(out, tmp_path / "to", "mmaction2")
+    rows = np.loadtxt(tmp_path / "to" / "a.v2.csv", np.float32, delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(rows, A.values)
+
+
 def test_hdf5(out, tmp_path):
     h5py = pytest.importorskip("h5py")
     packed(out, tmp_path / "to.hdf5", "hdf5")

@@ -212,6 +212,18 @@ def test_center_is_the_untrimmed_sampling_of_mmaction2(n, frames, interval, stri
     assert [list(row.frames) for row in plan_windows(info(n), config)] == want
 
 
+def clips_of_mmaction2(n, clips=100, frames=8, interval=8):
+    room = max(n - ((frames - 1) * interval + 1), 0)
+    starts = np.round(np.arange(clips) * (room / float(clips - 1))).astype(int)
+    return np.mod(starts[:, None] + np.arange(frames) * interval, n).tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(1, 900))
+def test_hacs_slowonly_frame_by_frame(n):
+    assert rows_of("hacs-slowonly", n) == clips_of_mmaction2(n)
+
+
 def back_padded(n, window=32, stride=16):
     """Windows from every stride-th frame; the one that would pass the end is moved back."""
     rows, start = [], 0
@@ -309,6 +321,7 @@ def test_plan_applies_a_preset_and_what_overrides_it():
     assert windows("--preset", "ego4d-slowfast-r101") == back_padded(100)
     assert windows("--preset", "ego4d-slowfast-r101", "--stride", 40) == back_padded(100, stride=40)
     assert windows("--preset", "qvhighlights-slowfast") == hero_clips(100, 2, None, 30)
+    assert windows("--preset", "hacs-slowonly") == clips_of_mmaction2(100)
     shorter = windows("--preset", "tvg-2023", "-m", "x3d_m.k400")
     assert shorter[0] == list(range(16))
     assert len(shorter) == 7

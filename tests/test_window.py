@@ -155,6 +155,15 @@ class Numbered:
         return np.full((1, 1, 3), self.index % 256, np.uint8)
 
 
+spread = st.builds(
+    WindowConfig,
+    frames=st.integers(1, 9),
+    interval=st.integers(1, 4),
+    rows=st.integers(1, 30),
+    tail=st.just("uniform"),
+)
+
+
 @st.composite
 def clocks(draw):
     """Rising times with uneven gaps, and when the last frame ends."""
@@ -165,7 +174,7 @@ def clocks(draw):
 
 @settings(deadline=None, max_examples=400)
 @given(
-    configs | published | seconds,
+    configs | published | seconds | spread,
     clocks(),
     st.none() | st.sampled_from([Fraction(7), Fraction(30), Fraction(24000, 1001)]),
     st.sampled_from(["hold", "ffmpeg-near"]),
@@ -182,7 +191,10 @@ def test_the_stream_equals_the_plan(config, clock, fps, rule, stream_s):
         return frame.index
 
     limit = row_limit(stream_s, config)
-    gatherer = Gatherer(config, prepare=prepare, black=BLACK, native_fps=Fraction(30), limit=limit)
+    total = None if config.rows is None else len(timeline(times, end_s, config))
+    gatherer = Gatherer(
+        config, prepare=prepare, black=BLACK, native_fps=Fraction(30), limit=limit, total=total
+    )
     rows = []
     for i, t in enumerate(times):
         until = times[i + 1] if i + 1 < len(times) else end_s

@@ -28,6 +28,7 @@ from tubelet.window import (
     last_second,
     offsets,
     place,
+    start_of,
 )
 
 P = TypeVar("P")
@@ -62,8 +63,8 @@ class Gatherer(Generic[P]):
 
     prepare: frame -> pixels, called once for every frame that a window wants.
     black: the pixels of a black frame (tail rules `zero`, `center-zero`). native_fps: the video's
-    average rate. limit: most rows, `window.row_limit`. `frames` and `positions` count what has been
-    seen.
+    average rate. limit: most rows, `window.row_limit`. total: positions of the timeline, counted
+    beforehand for the tail `uniform`. `frames` and `positions` count what has been seen.
     """
 
     def __init__(
@@ -74,13 +75,16 @@ class Gatherer(Generic[P]):
         black: P,
         native_fps: Fraction,
         limit: int | None = None,
+        total: int | None = None,
     ) -> None:
         self.config = config
         self.frames = 0
         self.positions = 0
         self._prepare = prepare
         self._black = black
-        self._limit = limit
+        assert (total is None) == (config.rows is None)
+        self._limit = config.rows if limit is None else limit
+        self._total = total or 0
         self._offsets = offsets(config, native_fps)
         self._wanted = frozenset(self._offsets)
         self._next = 0
@@ -122,8 +126,9 @@ class Gatherer(Generic[P]):
         self.positions = max(self.positions, stop)
         self._forget()
         while self._start() + self.config.reach <= self.positions:
-            if self._limit is None or self._next < self._limit:
-                yield self._row(self._next)
+            if self._limit is not None and self._next >= self._limit:
+                break
+            yield self._row(self._next)
             self._next += 1
             self._forget()
 
@@ -136,7 +141,7 @@ class Gatherer(Generic[P]):
 
     def _start(self) -> int:
         """Where the next window starts."""
-        return self.config.shift + self._next * self.config.step
+        return start_of(self._next, self._total, self.config)
 
     def _stop(self, end_s: float, *, final: bool) -> int:
         if self.config.fps is None:
@@ -157,10 +162,24 @@ class Gatherer(Generic[P]):
             return True
         if position == 0 and config.tail == "center" and config.shift < 0:
             return True
+        if config.rows is not None:
+            return self._is_wanted_of(config.rows, position)
         past = position - config.shift
         first = max(self._next, -(-(past - config.reach + 1) // config.step))
         starts = range(first, past // config.step + 1)
         return any(past - k * config.step in self._wanted for k in starts)
+
+    def _is_wanted_of(self, rows: int, position: int) -> bool:
+        """For windows at uneven distances; a timeline below one window is needed whole."""
+        if self._total < self.config.reach:
+            return True
+        for k in range(self._next, rows):
+            start = start_of(k, self._total, self.config)
+            if start > position:
+                return False
+            if position - start in self._wanted:
+                return True
+        return False
 
     def _forget(self) -> None:
         """Drop what neither the next window nor, under some tail rules, the last one may use."""
@@ -173,7 +192,7 @@ class Gatherer(Generic[P]):
             del self._held[position]
 
     def _row(self, k: int) -> Row[P]:
-        spot = place(k, self.positions, self.config, self._offsets)
+        spot = place(k, self._total or self.positions, self.config, self._offsets)
         held = [None if p == BLACK else self._held[p] for p in spot.positions]
         pixels = [self._black if h is None else h.pixels for h in held]
         own = [h for h in held[spot.lead : spot.lead + spot.real] if h is not None]

@@ -28,7 +28,7 @@ from tubelet.models.device import autocast, resolve_device, resolve_precision
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
 from tubelet.transform import Prepared, ViewConfig, black, prepare, to_clip, view_config
 from tubelet.types import Features, Frame, Image, VideoReader
-from tubelet.window import WindowConfig, row_limit
+from tubelet.window import WindowConfig, row_limit, timeline
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -384,6 +384,17 @@ def _select(
         yield Shot(frame)
 
 
+def _count(
+    reader: VideoReader, config: WindowConfig, start_s: float | None, end_s: float | None
+) -> int | None:
+    """Positions of the timeline, in a pass of its own, for windows that depend on them."""
+    if config.rows is None:
+        return None
+    shots = _select(reader.frames(), start_s, end_s, Tally())
+    spans = [(shot.time_s, shot.time_s + shot.duration_s) for shot in shots]
+    return len(timeline([t for t, _ in spans], spans[-1][1], config)) if spans else 0
+
+
 def each_row(
     reader: VideoReader,
     extractors: Sequence[Extractor],
@@ -392,6 +403,7 @@ def each_row(
     tally: Tally,
 ) -> Iterator[tuple[int, Row[Prepared]]]:
     """(extractor's index, its next complete row)."""
+    totals = [_count(reader, e.window, start_s, end_s) for e in extractors]
     gatherers = [
         Gatherer(
             e.window,
@@ -399,8 +411,9 @@ def each_row(
             black=black(e.view),
             native_fps=reader.info.fps,
             limit=row_limit(reader.info.stream_s, e.window),
+            total=total,
         )
-        for e in extractors
+        for e, total in zip(extractors, totals, strict=True)
     ]
     for shot in _select(reader.frames(), start_s, end_s, tally):
         for lane, gatherer in enumerate(gatherers):

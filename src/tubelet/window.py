@@ -20,7 +20,7 @@ A window is full when its whole span lies on the timeline. Tail rules for what i
     zero      black frames (before normalisation)            as pad
     backpad   the last window is moved back to end at N      1 + ceil(max(0, N - span) / S)
 
-Three more rules exist only because published features were made with them (`presets.py`):
+These rules exist only because published features were made with them (`presets.py`):
 
     backpad-open    as backpad, but no window reaches the timeline's last frame       ceil(N / S)
     repeat-second   the last frame is repeated to a whole second, then the last second as often as
@@ -28,6 +28,9 @@ Three more rules exist only because published features were made with them (`pre
     center          window k is centred on position floor(S / 2) + k*S; indices are clamped to the
                     timeline at both ends                              ceil((N - floor(S / 2)) / S)
     center-zero     as center, with black frames at both ends
+    uniform         `rows` windows spread over the whole timeline, which has to be counted first:
+                    window k starts at round(k * max(0, N - (W-1)*K - 1) / (rows - 1)); places
+                    beyond a short timeline start over                                     `rows`
 
 A video shorter than one span gives one padded row under `backpad` as well.
 """
@@ -55,6 +58,7 @@ Tail = Literal[
     "repeat-second",
     "center",
     "center-zero",
+    "uniform",
 ]
 Resample = Literal["hold", "ffmpeg-near"]
 Index = Literal["every-kth", "linspace"]
@@ -77,6 +81,7 @@ class WindowConfig:
     the nearest instant, as FFmpeg's fps filter does by default, and repeats or drops accordingly.
     index: `every-kth`, or `linspace`: W indices from 0 to (W*K*floor(native fps)/30 - 1), truncated
     and clamped to the window (the formula of the HERO and QVHighlights features).
+    rows: how many, for the tail `uniform` and only for it.
     """
 
     frames: int
@@ -87,9 +92,10 @@ class WindowConfig:
     fps: Fraction | None = None
     resample: Resample = "hold"
     index: Index = "every-kth"
+    rows: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("frames", "interval", "stride", "length"):
+        for name in ("frames", "interval", "stride", "length", "rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; it must be a whole number of at least 1")
@@ -104,6 +110,8 @@ class WindowConfig:
             raise UsageError(
                 f"length is {self.length}; it must hold the window's {reach} positions"
             )
+        if (self.rows is not None) != (self.tail == "uniform"):
+            raise UsageError(f"rows is {self.rows}; tail uniform, and only it, must have a number")
         if self.tail == "repeat-second":
             if self.fps is None or self.fps.denominator != 1:
                 raise UsageError(f"fps is {self.fps}; tail repeat-second must have a whole rate")
@@ -139,6 +147,8 @@ class WindowConfig:
         """Positions after a window's start that must be known before it is certain."""
         if self.centred:
             return self.frames * self.interval
+        if self.tail == "uniform":
+            return (self.frames - 1) * self.interval + 1
         return self.span + (self.tail == "backpad-open")
 
 
@@ -146,6 +156,8 @@ def count_rows(n: int, config: WindowConfig, *, limit: int | None = None) -> int
     """Rows of a timeline of n positions; at most `limit`, see `row_limit`."""
     if n < 1:
         return 0
+    if config.rows is not None:
+        return config.rows
     span, step = config.span, config.step
     beyond = -(-max(0, n - span) // step)
     if config.tail == "drop":
@@ -209,9 +221,17 @@ class Placement:
     lead: int = 0
 
 
+def start_of(k: int, n: int, config: WindowConfig) -> int:
+    """Where window k starts, unless a tail rule moves it back. n matters to `uniform` alone."""
+    if config.rows is None:
+        return config.shift + k * config.step
+    room = max(n - config.reach, 0)
+    return round(k * (room / (config.rows - 1))) if config.rows > 1 else room // 2
+
+
 def place(k: int, n: int, config: WindowConfig, wanted: Sequence[int]) -> Placement:
     """Window k of a timeline of n positions; `wanted` are the window's offsets."""
-    start = config.shift + k * config.step
+    start = start_of(k, n, config)
     end = n - 1 if config.tail == "backpad-open" else n
     if config.tail in ("backpad", "backpad-open") and start + config.span > end:
         start = max(0, end - config.span)
@@ -228,6 +248,8 @@ def _filler(config: WindowConfig, n: int, inside: list[int], beyond: list[int]) 
     """What stands for the places of a window that lie beyond the timeline's n positions."""
     if config.tail in ("zero", "center-zero"):
         return [BLACK] * len(beyond)
+    if config.tail == "uniform":
+        return [p % n for p in beyond]
     if config.tail == "loop":
         return [inside[i % len(inside)] for i in range(len(beyond))]
     if config.tail == "repeat-second":

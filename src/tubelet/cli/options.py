@@ -118,6 +118,7 @@ def windows_of(clips: list[ClipSpec], choices: dict[str, Any]) -> list[WindowCon
             fps=parse_fps(choices["fps"]),
             resample=choices.get("resample", "hold"),
             index=choices.get("index", "every-kth"),
+            rows=choices.get("row_count"),
         )
         for clip in clips
     ]

@@ -36,6 +36,7 @@ def command(out: Path, dest: Path, **choices: Any) -> int:
     ego4d          a folder, <id>.pt with one tensor
     ms-tcn         a folder, <id>.npy transposed [D, N]
     vslnet         a folder, <id>.npy and feature_shapes.json
+    mmaction2      a folder, <id>.csv with a line of column names
     hdf5           one file, a dataset per id and its times
     parquet        one file, a row per window with its times
     safetensors    one file, a tensor per id and its times

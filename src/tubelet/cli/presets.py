@@ -128,6 +128,8 @@ def window_words(preset: Preset) -> str:
     frames = "the model's number of" if preset.frames is None else str(preset.frames)
     interval = "the model's" if preset.interval is None else str(preset.interval)
     stride = "no overlap" if preset.stride is None else f"every {preset.stride}"
+    if preset.rows is not None:
+        return f"{preset.rows} of {frames} frames, interval {interval}, spread over the video"
     over = f" over {preset.length}" if preset.length else ""
     index = f", indices by {preset.index}" if preset.index != "every-kth" else ""
     return f"{frames} frames, interval {interval}{over}, {stride}{index}; tail {preset.tail}"

@@ -21,8 +21,6 @@ ELSEWHERE: dict[str, str] = {
     "Ego4D Omnivore, EgoVLP, InternVideo, EgoVideo": "other networks",
     "ActivityNet TSP": "R(2+1)D-34 tuned by TSP, 16 frames every 16 at 15 fps",
     "ActivityNet, THUMOS14 and YouCookII TSN": "two-stream 2D networks",
-    "HACS SlowOnly (mmaction2)": "100 clips spread over the video, class scores of Kinetics-700: "
-    "their places depend on the decoded length, which one pass does not know",
     "THUMOS14, ActivityNet, FineAction VideoMAE, InternVideo2": "other networks",
     "EPIC-Sounds": "Auditory SlowFast, an audio network",
     "C3D of Charades-STA, ActivityNet Captions, TACoS": "C3D fc6/fc7, partly after a PCA",

@@ -19,8 +19,8 @@ class Preset:
     """One convention. What is None is the model's own.
 
     models: ids, the published one first; an id without a tag needs the user's own weights.
-    fps, resample: the timeline. frames, interval, stride, length, tail, index: the windows, as in
-    `window.WindowConfig`. short_side, crop, fit, long_side, resize: the pixels, as in
+    fps, resample: the timeline. frames, interval, stride, length, tail, index, rows: the windows,
+    as in `window.WindowConfig`. short_side, crop, fit, long_side, resize: the pixels, as in
     `transform.ViewConfig`. logits, keep, dtype: what is stored. layout: what `tubelet pack` should
     write. offset: where in its window the consumers place a row, for `tubelet align --rule`.
     exact: what these settings reproduce. unsure: what differs or is not known to anybody.
@@ -52,6 +52,7 @@ class Preset:
     logits: bool = False
     keep: Literal["clip", "time"] = "clip"
     dtype: Literal["float32", "float16"] = "float32"
+    rows: int | None = None
 
     def window(self, clip: ClipSpec) -> WindowConfig:
         """The windows for a model with this `clip`."""
@@ -64,6 +65,7 @@ class Preset:
             fps=self.fps,
             resample=self.resample,
             index=self.index,
+            rows=self.rows,
         )
 
     def view(self, clip: ClipSpec) -> ViewConfig:
@@ -96,6 +98,7 @@ class Preset:
             "length": self.length,
             "resample": self.resample,
             "index": self.index,
+            "row_count": self.rows,
             "fit": self.fit,
             "long_side": self.long_side,
         }

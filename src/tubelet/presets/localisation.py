@@ -164,6 +164,28 @@ HACS = replace(
     ),
 )
 
+HACS_SLOWONLY = Preset(
+    name="hacs-slowonly",
+    title="HACS (mmaction2): class scores of Kinetics-700, SlowOnly R50 8x8, 100 clips",
+    models=("slowonly_imagenet_pretrained_r50_16xb16_8x8x1_steplr_150e.kinetics700_rgb_mm1",),
+    frames=8,
+    interval=8,
+    stride=None,
+    tail="uniform",
+    rows=100,
+    short_side=256,
+    crop=256,
+    resize="uint8",
+    logits=True,
+    layout="mmaction2",
+    offset="half-window",
+    example=(3000, 100),
+    sources=("https://github.com/open-mmlab/mmaction2/blob/main/tools/data/hacs/README.md",),
+    exact="places of the 100 clips (mmaction2's SampleFrames in test mode) and short videos that "
+    "start over; `tubelet pack --tap logits` writes the scores before softmax, 100 x 700",
+    unsure=("the centre crop may lie one pixel further left or up there",),
+)
+
 UNAV = Preset(
     name="unav-i3d",
     title="UnAV-100: I3D RGB by video_features, 24 frames every 8 at 25 fps",
@@ -275,6 +297,7 @@ PRESETS = (
     ANET_SLOWFAST,
     _r101(ANET_SLOWFAST),
     HACS,
+    HACS_SLOWONLY,
     UNAV,
     WEAKLY,
     XD_VIOLENCE,

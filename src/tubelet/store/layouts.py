@@ -78,6 +78,11 @@ def _npy(file: IO[bytes], values: Array) -> None:
     np.lib.format.write_array(file, np.ascontiguousarray(values), allow_pickle=False)
 
 
+def _csv(file: IO[bytes], values: Array) -> None:
+    head = ",".join(f"f{column}" for column in range(values.shape[1]))
+    np.savetxt(file, values, fmt="%.9g", delimiter=",", header=head, comments="")
+
+
 def _transposed(file: IO[bytes], values: Array) -> None:
     _npy(file, values.T)
 
@@ -111,6 +116,7 @@ LAYOUTS: dict[str, Layout] = {
     "vslnet": Layout(
         "<id>.npy [N, D] and feature_shapes.json", ".npy", _npy, dtype="float32", extra=_shapes
     ),
+    "mmaction2": Layout("<id>.csv, a line of names and N of D numbers", ".csv", _csv),
     "hdf5": Layout("one file, a dataset per id", ".hdf5", whole=containers.hdf5),
     "parquet": Layout("one file, a row per window", ".parquet", whole=containers.parquet),
     "safetensors": Layout(
