@@ -66,6 +66,29 @@ def test_a_file_goes_through_the_strict_load(tmp_path):
         load_into(target, written(tmp_path, tensors))
 
 
+def test_files_of_the_time_when_stride_one_was_not_pooled(tmp_path):
+    """The network loses those pools; a pool that is there in part, or with a stride, is missed."""
+    torch.manual_seed(0)
+    source = mvit.build(tiny())
+    source.adapt_to(
+        [key for key in source.state_dict() if not re.match(r"blocks.1.attention.pool_[kv]", key)]
+    )
+    tensors = pyslowfast_names(source)
+    assert not any(re.match(r"blocks.1.attn.(pool|norm)_[kv]", key) for key in tensors)
+    target = mvit.build(tiny())
+    load_into(target, written(tmp_path, tensors))
+    clip = torch.randn(1, 3, 4, 32, 32)
+    assert torch.equal(source.eval()(clip), target.eval()(clip))
+    assert 1 not in target.resized(crop=48).config.trunk.kv_strides
+    strided = {key: value for key, value in tensors.items() if "blocks.0.attn.pool_k" not in key}
+    with pytest.raises(KeyMismatch, match=r"missing: blocks.0.attention.pool_k.conv.weight"):
+        load_into(mvit.build(tiny()), written(tmp_path, strided))
+    whole = pyslowfast_names(mvit.build(tiny()))
+    half = {key: value for key, value in whole.items() if "blocks.1.attn.pool_k" not in key}
+    with pytest.raises(KeyMismatch, match=r"blocks.1.attention.pool_k.conv.weight"):
+        load_into(mvit.build(tiny()), written(tmp_path, half))
+
+
 def test_a_joint_table_is_not_resized(tmp_path):
     """The reference leaves it out and keeps random values; here the load is refused."""
     config = mvit.VARIANTS["mvit_v1_b_16"]

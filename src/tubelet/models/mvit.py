@@ -25,9 +25,9 @@ W width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast
 
 from torch import Tensor, nn
 
@@ -195,6 +195,22 @@ class MViT(nn.Module):
     def classify(self, pool: Tensor) -> Tensor:
         """Logits [B, classes] of "pool" [B, D]."""
         return self.classifier(pool)
+
+    def adapt_to(self, names: Collection[str]) -> None:
+        """Leave out the pools that a checkpoint with these names of ours does not have.
+
+        Early versions of the reference did not pool keys and values of stride one, whatever the
+        kernel, and some released files are of that time. Only whole pools of stride one go.
+        """
+        kept = dict(self.config.trunk.kv_strides)
+        for i, block in enumerate(cast(Sequence[Block], self.blocks)):
+            attention = block.attention
+            there = any(name.startswith(f"blocks.{i}.attention.pool_k.") for name in names)
+            if kept.get(i) == ONE and not there:
+                attention.pool_k, attention.pool_v = nn.Identity(), nn.Identity()
+                del kept[i]
+        trunk = replace(self.config.trunk, kv_strides=kept)
+        self.config = replace(self.config, trunk=trunk)
 
     def resized(self, *, frames: int | None = None, crop: int | None = None) -> MViT:
         """The same weights for another size of clip; None keeps one. Raises UsageError."""

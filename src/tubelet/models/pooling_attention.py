@@ -87,13 +87,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, logits: Tensor, axes: Tensor) -> 
 
     q [B, heads, Nq, d], k and v [B, heads, Nk, d], logits [B, heads, Nq, K], axes [Nk, K]. The
     two sums are one dot product of longer vectors, (q / sqrt(d), logits) . (k, axes): so the
-    bias, Nq x Nk numbers for every head, never exists, and the kernels without a mask apply. v is
-    as long as they want it, with zeros. `attend_written_out` is the same, step by step.
+    bias, Nq x Nk numbers for every head, never exists, and the kernels without a mask apply. They
+    want vectors of one length, GPUs a multiple of eight: the rest is zeros.
+    `attend_written_out` is the same, step by step.
     """
     width, extra = q.shape[-1], axes.shape[-1]
-    q = torch.cat([q * width**-0.5, logits], dim=-1)
-    k = torch.cat([k, axes.to(k).expand(*k.shape[:2], -1, -1)], dim=-1)
-    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, extra)), scale=1.0)[..., :width]
+    gap = -(width + extra) % 8
+    nothing = q.new_zeros(()).expand(*q.shape[:-1], gap)
+    q = torch.cat([q * width**-0.5, logits, nothing], dim=-1)
+    k = torch.cat([k, F.pad(axes.to(k), (0, gap)).expand(*k.shape[:2], -1, -1)], dim=-1)
+    v = F.pad(v, (0, extra + gap))
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :width]
 
 
 def attend_written_out(q: Tensor, k: Tensor, v: Tensor, *, logits: Tensor, axes: Tensor) -> Tensor:

@@ -94,8 +94,11 @@ def load_into(model: nn.Module, path: str | Path) -> LoadReport:
 def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
     """Copy tensors into the network; nothing missing, unexpected or of another shape.
 
-    `num_batches_tracked` may be absent: only training counts batches. Raises KeyMismatch.
+    `num_batches_tracked` may be absent: only training counts batches. A network that offers
+    `adapt_to` first takes the form that the names ask for. Raises KeyMismatch.
     """
+    if hasattr(model, "adapt_to"):
+        model.adapt_to(tensors)  # pyright: ignore[reportCallIssue]
     wanted = model.state_dict()
     missing = [
         key for key in wanted if key not in tensors and not key.endswith("num_batches_tracked")
