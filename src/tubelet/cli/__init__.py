@@ -28,6 +28,8 @@ VERBS = {
     "status": "how far the runs on an output folder are, from another terminal",
     "show": "a video's streams and timing, or a feature file's rows and provenance",
     "train": "train or fine-tune as a recipe says",
+    "evaluate": "accuracy of a model on labelled videos",
+    "probe": "how well stored features tell labels",
 }
 
 
