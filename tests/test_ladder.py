@@ -22,7 +22,7 @@ RUNGS = [
         "flow",
         "align",
     },
-    {"inputs", "recording"},
+    {"inputs", "recording", "modality"},
     {"presets", "pipeline", "annotations"},
     {"classify", "overlap", "verify", "compare"},
     {"scale", "report", "search"},
@@ -61,6 +61,7 @@ FAMILY_MAY_IMPORT = {
     "reversible": set(),
     "nonlocal_block": {"layers"},
     "layers": set(),
+    "two_stream": {"layers", "i3d"},
 }
 
 FILES = sorted(SRC.rglob("*.py"))

@@ -186,7 +186,7 @@ def test_the_stream_equals_the_plan(config, clock, fps, rule, stream_s):
     config = replace(config, fps=config.fps or fps, resample=rule)
     prepared = []
 
-    def prepare(frame):
+    def prepare(frame, _):
         prepared.append(frame.index)
         return frame.index
 
@@ -215,7 +215,7 @@ def test_the_stream_equals_the_plan(config, clock, fps, rule, stream_s):
 @settings(deadline=None)
 @given(configs | published | seconds, st.integers(500, 700))
 def test_held_frames_do_not_grow_with_the_video(config, n):
-    gatherer = Gatherer(config, prepare=lambda f: f.index, black=BLACK, native_fps=Fraction(30))
+    gatherer = Gatherer(config, prepare=lambda f, _: f.index, black=BLACK, native_fps=Fraction(30))
     most = 0
     for i in range(n):
         for _ in gatherer.feed(Numbered(i, i / 30, 1 / 30)):

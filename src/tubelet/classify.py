@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy as np
 from tubelet.decode.base import open_video
 from tubelet.errors import EmptyVideo, UsageError
 from tubelet.inputs import Input, on_disk
+from tubelet.modality import open_source, pixels_of
 from tubelet.models.class_names import FILES, labels
-from tubelet.pipeline import Extractor, gather_rows
-from tubelet.transform import Prepared, ViewConfig, prepare, to_clip
+from tubelet.pipeline import Extractor, Options, gather_rows
+from tubelet.transform import Prepared, ViewConfig, to_clip
+from tubelet.types import VideoReader
 from tubelet.views import view_indices
 from tubelet.window import WindowConfig
 
@@ -31,9 +34,18 @@ class Classifier:
     """One model that names classes. `labels` are class names, or numbers where none are known."""
 
     def __init__(
-        self, model: Any, *, name: str, window: WindowConfig, view: ViewConfig, device: str
+        self,
+        model: Any,
+        *,
+        name: str,
+        window: WindowConfig,
+        view: ViewConfig,
+        device: str,
+        options: Options | None = None,
     ) -> None:
-        self.extractor = Extractor(model, name=name, window=window, view=view, device=device)
+        self.extractor = Extractor(
+            model, name=name, window=window, view=view, options=options, device=device
+        )
         self.labels = labels_of(model)
 
     def classify(self, item: Input, *, views: tuple[int, int] | None, top: int) -> dict[str, Any]:
@@ -102,13 +114,25 @@ class Classifier:
                 for t in range(temporal)
             ]
             wanted = {i for pick in picks for i in pick}
-            kept = {f.index: prepare(f.rgb(), view) for f in reader.frames() if f.index in wanted}
+            pixels = self._pixels(reader, view, wanted)
         scores = []
         with torch.inference_mode():
             for pick in picks:
-                batch = to_clip([kept[i] for i in pick]).to(self.extractor.device)
+                batch = to_clip([pixels[i] for i in pick]).to(self.extractor.device)
                 scores.append(model.predict(batch).float().mean(dim=0).cpu().numpy())
         return np.mean(scores, axis=0)
+
+    def _pixels(
+        self, reader: VideoReader, view: ViewConfig, wanted: set[int]
+    ) -> dict[int, Prepared]:
+        """The views of the wanted frames, by index."""
+        config, options = self.extractor.flow, self.extractor.options
+        if config is None:
+            return pixels_of(reader.frames(), view, wanted, flow=None)
+        with closing(
+            open_source(config, reader.info, color=options.color, cache=options.flow_cache)
+        ) as source:
+            return pixels_of(reader.frames(), view, wanted, flow=source)
 
 
 def labels_of(model: Any) -> list[str]:

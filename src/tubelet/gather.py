@@ -6,6 +6,12 @@ Push frames in display order, take rows as soon as their last position is known:
     rows    └──── 0 ────┘                finish()    -> rows of the incomplete end
                 └──── 1 ────┘
 
+Pixels may need the next position of the timeline too (optical flow). With `pairs` a position is
+prepared when its successor is known; the last one, which has none, repeats the pixels before it:
+
+    positions  0   1   2   3               N positions, N - 1 pairs
+    prepared  0-1 1-2 2-3 2-3
+
 Held at any time: the prepared frames of the open windows (at most the offsets of one span, times
 span / stride windows that share them; the whole last span under `backpad`, and the last second
 too under `repeat-second`), and two decoded frames: the newest, whose display end is known only
@@ -58,10 +64,23 @@ class _Held(Generic[P]):
     end_s: float
 
 
+@dataclass
+class _Shown(Generic[P]):
+    """The timeline's newest position: `pixels` of its frame where they were made already."""
+
+    position: int
+    frame: Frame
+    times: tuple[float, float]
+    pixels: P | None
+
+
 class Gatherer(Generic[P]):
     """One set of windows over one video.
 
-    prepare: frame -> pixels, called once for every frame that a window wants.
+    prepare: (frame, pair) -> pixels, called once for every frame that a window wants. `pair` is
+    None, unless `pairs`: then it is (frame, frame at the next position), the same frame twice where
+    a resampled timeline repeats it; at the last position it is the pair before, and None only
+    where the timeline has a single position.
     black: the pixels of a black frame (tail rules `zero`, `center-zero`). native_fps: the video's
     average rate. limit: most rows, `window.row_limit`. total: positions of the timeline, counted
     beforehand for the tail `uniform`. `frames` and `positions` count what has been seen.
@@ -71,11 +90,12 @@ class Gatherer(Generic[P]):
         self,
         config: WindowConfig,
         *,
-        prepare: Callable[[Frame], P],
+        prepare: Callable[[Frame, tuple[Frame, Frame] | None], P],
         black: P,
         native_fps: Fraction,
         limit: int | None = None,
         total: int | None = None,
+        pairs: bool = False,
     ) -> None:
         self.config = config
         self.frames = 0
@@ -91,7 +111,9 @@ class Gatherer(Generic[P]):
         self._first_s = 0.0
         self._pending: Frame | None = None
         self._held: dict[int, _Held[P]] = {}
-        self._newest: tuple[Frame, P | None, float, float] | None = None
+        self._pairs = pairs
+        self._newest: _Shown[P] | None = None
+        self._before: Frame | None = None
 
     def feed(self, frame: Frame) -> Iterator[Row[P]]:
         """The next frame, in display order. Yields the rows that are complete now."""
@@ -119,25 +141,43 @@ class Gatherer(Generic[P]):
         pixels: P | None = None
         for position in range(self.positions, stop):
             times = self._times(position, frame, end_s)
-            if self._is_wanted(position):
-                pixels = self._prepare(frame) if pixels is None else pixels
+            if self._pairs:
+                self._settle(frame)
+            elif self._is_wanted(position):
+                pixels = self._prepare(frame, None) if pixels is None else pixels
                 self._held[position] = _Held(pixels, frame.index, *times)
-            self._newest = (frame, pixels, *times)
+            self._newest = _Shown(position, frame, times, pixels)
         self.positions = max(self.positions, stop)
         self._forget()
-        while self._start() + self.config.reach <= self.positions:
+        ready = self.positions - self._pairs
+        while self._start() + self.config.reach <= ready:
             if self._limit is not None and self._next >= self._limit:
                 break
             yield self._row(self._next)
             self._next += 1
             self._forget()
 
+    def _settle(self, successor: Frame) -> None:
+        """With pairs: the newest position is followed by a position that shows `successor`."""
+        newest = self._newest
+        if newest is None:
+            return
+        if self._is_wanted(newest.position):
+            pixels = self._prepare(newest.frame, (newest.frame, successor))
+            self._held[newest.position] = _Held(pixels, newest.frame.index, *newest.times)
+        self._before = newest.frame
+
     def _hold_newest(self) -> None:
         """The timeline's last position, which padding repeats though no window may sample it."""
-        if self._newest is not None and self.positions - 1 not in self._held:
-            frame, pixels, start_s, end_s = self._newest
-            pixels = self._prepare(frame) if pixels is None else pixels
-            self._held[self.positions - 1] = _Held(pixels, frame.index, start_s, end_s)
+        newest = self._newest
+        if newest is None or newest.position in self._held:
+            return
+        pixels = newest.pixels
+        if self._pairs and self._before is not None:
+            pixels = self._prepare(newest.frame, (self._before, newest.frame))
+        elif pixels is None:
+            pixels = self._prepare(newest.frame, None)
+        self._held[newest.position] = _Held(pixels, newest.frame.index, *newest.times)
 
     def _start(self) -> int:
         """Where the next window starts."""

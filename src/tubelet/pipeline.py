@@ -23,11 +23,14 @@ from tubelet import __version__
 from tubelet.config import to_plain
 from tubelet.decode.base import open_video
 from tubelet.errors import FeatureError, UsageError, did_you_mean
+from tubelet.flow.base import FlowConfig, flow_config
+from tubelet.flow.pool import shared_pool
 from tubelet.gather import Gatherer, Row
+from tubelet.modality import FlowSource, Shot, flow_facts, in_step, open_source, preparer, uses_flow
 from tubelet.models.device import autocast, resolve_device, resolve_precision
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
-from tubelet.transform import Prepared, ViewConfig, black, prepare, to_clip, view_config
-from tubelet.types import Features, Frame, Image, VideoReader
+from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
+from tubelet.types import Features, Frame, VideoReader
 from tubelet.window import WindowConfig, row_limit, timeline
 
 if TYPE_CHECKING:
@@ -47,6 +50,8 @@ class Options:
     logits: class scores too. merge: views (crops, flips) are averaged, or kept as a first axis.
     color: matrix of the decoder, `auto` or `legacy601`. dtype: of the stored numbers. preset: name
     of the convention that window, view and these options follow, and what overrides it.
+    flow: how a model that takes optical flow gets it (None: TV-L1, as the paper); flow_cache: a
+    folder where flows are kept, not part of the recipe: it changes no number.
     """
 
     taps: tuple[str, ...] = ("pool",)
@@ -57,6 +62,8 @@ class Options:
     color: Literal["auto", "legacy601"] = "auto"
     dtype: Literal["float32", "float16"] = "float32"
     preset: str | None = None
+    flow: FlowConfig | None = None
+    flow_cache: Path | None = None
 
     def __post_init__(self) -> None:
         for name, kinds in (("keep", Keep), ("merge", Merge), ("precision", Precision)):
@@ -100,6 +107,10 @@ class Extractor:
         if hasattr(model, "resized") and size != (clip.frames, clip.crop):
             model = model.resized(frames=size[0], crop=size[1])  # position tables, as when loading
         self.model = model.to(self.device).eval()
+        self.flow: FlowConfig | None = None
+        if uses_flow(self.view):
+            self.flow = self.options.flow or flow_config()
+            shared_pool(self.flow)  # raises UsageError where its library is missing
         self.batch_size = batch_size
         self._check()
         self.taps = ("pool", *(t for t in model.taps if t in self.options.taps and t != "pool"))
@@ -119,7 +130,9 @@ class Extractor:
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the numbers; its hash names comparable rows."""
         options = to_plain(self.options)
-        del options["precision"]
+        del options["precision"], options["flow"], options["flow_cache"]
+        if self.flow is not None:
+            options["flow"] = flow_facts(shared_pool(self.flow))
         return {
             "model": getattr(self.model, "model_id", None) or self.name,
             "weights": {
@@ -350,26 +363,6 @@ def extract_video(
     return [recording.features() for recording in recordings]
 
 
-class Shot:
-    """A frame that remembers its RGB and its prepared views while it is the current one."""
-
-    def __init__(self, frame: Frame) -> None:
-        self.index, self.time_s, self.duration_s = frame.index, frame.time_s, frame.duration_s
-        self._frame = frame
-        self._image: Image | None = None
-        self._views: dict[ViewConfig, Prepared] = {}
-
-    def rgb(self) -> Image:
-        if self._image is None:
-            self._image = self._frame.rgb()
-        return self._image
-
-    def prepared(self, view: ViewConfig) -> Prepared:
-        if view not in self._views:
-            self._views[view] = prepare(self.rgb(), view)
-        return self._views[view]
-
-
 def _select(
     frames: Iterator[Frame], start_s: float | None, end_s: float | None, tally: Tally
 ) -> Iterator[Shot]:
@@ -404,18 +397,36 @@ def each_row(
 ) -> Iterator[tuple[int, Row[Prepared]]]:
     """(extractor's index, its next complete row)."""
     totals = [_count(reader, e.window, start_s, end_s) for e in extractors]
+    sources: dict[FlowConfig, FlowSource] = {}
+    for e in extractors:
+        if e.flow is not None and e.flow not in sources:
+            color, cache = e.options.color, e.options.flow_cache
+            sources[e.flow] = open_source(e.flow, reader.info, color=color, cache=cache)
     gatherers = [
         Gatherer(
             e.window,
-            prepare=lambda shot, view=e.view: shot.prepared(view),  # pyright: ignore
+            prepare=preparer(e.view, sources[e.flow] if e.flow else None),
             black=black(e.view),
             native_fps=reader.info.fps,
             limit=row_limit(reader.info.stream_s, e.window),
             total=total,
+            pairs=e.flow is not None,
         )
         for e, total in zip(extractors, totals, strict=True)
     ]
-    for shot in _select(reader.frames(), start_s, end_s, tally):
+    shots = _select(reader.frames(), start_s, end_s, tally)
+    try:
+        yield from in_step(_each_promised(shots, gatherers), sources)
+    finally:
+        for source in sources.values():
+            source.close()
+
+
+def _each_promised(
+    shots: Iterator[Shot], gatherers: Sequence[Gatherer[Any]]
+) -> Iterator[tuple[int, Row[Any]]]:
+    """(gatherer's index, its next complete row); its flows may still be under way."""
+    for shot in shots:
         for lane, gatherer in enumerate(gatherers):
             for row in gatherer.feed(shot):
                 yield lane, row
@@ -449,7 +460,7 @@ def _source_tap(tap: str, keep: Keep) -> str:
 
 def _channels_second(tap: str, values: Tensor) -> Tensor:
     """ "dense_logits" [B, t, h, w, classes] in the order of the maps."""
-    return values.movedim(-1, 1) if tap == "dense_logits" else values
+    return values.movedim(-1, 1) if tap.endswith("dense_logits") else values
 
 
 def reduce_map(values: Tensor, keep: Keep) -> Tensor:

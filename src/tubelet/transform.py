@@ -14,8 +14,8 @@ decoders deliver RGB (see `docs/decoding.md`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +27,9 @@ from tubelet.types import ClipSpec, Image
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+FLOW = 2
+"""Channels of optical flow. In a view they come last: 2 flow, 3 RGB, 5 RGB then flow."""
 
 Prepared = NDArray[np.float32]
 """One frame as the network sees it: [V, H, W, C] normalised, V views (crops x flips)."""
@@ -135,6 +138,23 @@ def _taps(
     return np.stack(corners), wy[:, None, None], wx[:, None]
 
 
+def _blend(
+    corners: Iterable[Image], wx: NDArray[np.float32], wy: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Source pixels upper left, upper right, lower left, lower right -> bilinear float32."""
+    a, b, c, d = (corner.astype(np.float32) for corner in corners)
+    b -= a
+    b *= wx
+    a += b
+    d -= c
+    d *= wx
+    c += d
+    c -= a
+    c *= wy
+    a += c
+    return a
+
+
 def prepare(image: Image, view: ViewConfig) -> Prepared:
     """RGB [H, W, 3] -> [V, crop, crop, 3] float32, normalised."""
     height, width, _ = image.shape
@@ -143,18 +163,8 @@ def prepare(image: Image, view: ViewConfig) -> Prepared:
     out = np.empty((view.views, view.crop, view.crop, 3), np.float32)
     for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
         where, wy, wx = _taps(height, width, view, index)
-        a, b, c, d = (
-            flat.take(w, axis=0).reshape(view.crop, view.crop, 3).astype(np.float32) for w in where
-        )
-        b -= a
-        b *= wx
-        a += b
-        d -= c
-        d *= wx
-        c += d
-        c -= a
-        c *= wy
-        a += c
+        corners = (flat.take(w, axis=0).reshape(view.crop, view.crop, 3) for w in where)
+        a = _blend(corners, wx, wy)
         if view.resize == "uint8":
             np.rint(a, out=a)
         np.multiply(a, 1 / (255 * std), out=out[slot])
@@ -164,11 +174,62 @@ def prepare(image: Image, view: ViewConfig) -> Prepared:
     return out
 
 
+def uncropped(view: ViewConfig) -> ViewConfig:
+    """What decides the working resolution of a view, and nothing else."""
+    return ViewConfig(view.short_side, 1, (), (), fit=view.fit, long_side=view.long_side)
+
+
+def resize(image: Image, view: ViewConfig) -> Image:
+    """The whole RGB picture [H, W, 3] at the working resolution of a view, rounded to levels.
+
+    The same numbers as `prepare`: a crop of it is what `resize="uint8"` gives.
+    """
+    height, width, _ = image.shape
+    tall, wide = fitted_size(height, width, view)
+    if (tall, wide) == (height, width):
+        return image
+    y0, y1, wy = _axis(height, tall, 0, tall)
+    x0, x1, wx = _axis(width, wide, 0, wide)
+    upper, lower = image[y0], image[y1]
+    corners = (rows.take(x, axis=1) for rows in (upper, lower) for x in (x0, x1))
+    blended = _blend(corners, wx[:, None], wy[:, None, None])
+    return np.rint(blended).astype(np.uint8)
+
+
+def prepare_flow(flow: NDArray[np.float32], view: ViewConfig) -> Prepared:
+    """Flow [H, W, 2] in [-1, 1] at the working resolution -> [V, crop, crop, 2], normalised.
+
+    [-1, 1] counts as pixels in [0, 1], so mean = std = 0.5 changes nothing. A mirrored view moves
+    the other way: its horizontal component changes sign.
+    """
+    height, width, _ = flow.shape
+    mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
+    scale, shift = np.float32(0.5) / std, (np.float32(0.5) - mean) / std
+    out = np.empty((view.views, view.crop, view.crop, FLOW), np.float32)
+    for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
+        top, left = crop_corner(height, width, view.crop, index)
+        part = flow[top : top + view.crop, left : left + view.crop]
+        out[slot] = part * scale + shift
+        if view.flip:
+            mirrored = part[:, ::-1] * np.array([-1, 1], np.float32)
+            out[view.crops + slot] = mirrored * scale + shift
+    return out
+
+
+def split_view(view: ViewConfig) -> tuple[ViewConfig, ViewConfig]:
+    """A view of RGB and flow (5 channels) as one of RGB and one of flow."""
+    rgb = replace(view, mean=view.mean[:-FLOW], std=view.std[:-FLOW])
+    return rgb, replace(view, mean=view.mean[-FLOW:], std=view.std[-FLOW:])
+
+
 def black(view: ViewConfig) -> Prepared:
-    """A black frame, as normalised."""
+    """A black frame, as normalised; no motion where the channels are optical flow."""
     shape = (view.views, view.crop, view.crop, len(view.mean))
     mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
-    return np.broadcast_to(-mean / std, shape)
+    level = np.zeros_like(mean)
+    if len(level) != 3:
+        level[-FLOW:] = 0.5
+    return np.broadcast_to((level - mean) / std, shape)
 
 
 def to_clip(frames: Sequence[Prepared]) -> Tensor:

@@ -105,6 +105,11 @@ class VideoReader(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+Modality = Literal["rgb", "flow", "rgb+flow"]
+MODALITIES: Mapping[int, Modality] = {3: "rgb", 2: "flow", 5: "rgb+flow"}
+"""Channels of a clip -> what they are."""
+
+
 @dataclass(frozen=True)
 class ClipSpec:
     """How pixels become the tensor that a set of weights was trained on.
@@ -112,7 +117,8 @@ class ClipSpec:
     frames: W, frames of a clip (of the fast pathway). interval: K, every K-th frame.
     short_side: length of the short side after resizing. crop: side of the square crop.
     mean, std: per channel, for pixels in [0, 1]. alpha: the slow pathway sees frames / alpha.
-    sampling: how the reference places evaluation views, see `views.py`.
+    channels: 3 RGB, 2 optical flow (horizontal, vertical), 5 RGB then flow. Flow of -20 ... 20
+    pixels counts as [0, 1]. sampling: how the reference places evaluation views, see `views.py`.
     """
 
     frames: int
@@ -124,6 +130,11 @@ class ClipSpec:
     alpha: int | None = None
     channels: int = 3
     sampling: Literal["dense", "dense-offset", "every-kth", "uniform"] = "dense"
+
+    @property
+    def modality(self) -> Modality:
+        """What the channels are."""
+        return MODALITIES[self.channels]
 
 
 class VideoModel(Protocol):

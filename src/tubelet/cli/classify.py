@@ -12,9 +12,11 @@ from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
     DEVICE,
+    FLOW_OPTIONS,
     VIEW_OPTIONS,
     WEIGHTS,
     WINDOW_OPTIONS,
+    flow_of,
     stacked,
     view_of,
     windows_of,
@@ -28,7 +30,7 @@ from tubelet.errors import TubeletError, UsageError
 @WEIGHTS
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--views", help="TxS: the reference's T temporal x S spatial views, e.g. 10x3.")
-@stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
+@stacked(WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video on stdout.")
 @DEBUG
@@ -40,6 +42,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     from tubelet.classify import Classifier, parse_views
     from tubelet.inputs import collect
     from tubelet.models.registry import create_model
+    from tubelet.pipeline import Options
 
     views = parse_views(choices["views"]) if choices["views"] else None
     weights = {"weights": choices["weights"]} if choices["weights"] else {}
@@ -50,6 +53,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
         name=choices["model"],
         window=windows_of([model.clip], choices)[0],
         view=view_of(model.clip, choices),
+        options=Options(flow=flow_of([model.clip], choices), flow_cache=choices["flow_cache"]),
         device=choices["device"],
     )
     failed = 0

@@ -14,11 +14,13 @@ from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
     DEVICE,
+    FLOW_OPTIONS,
     MODELS,
     PRESET,
     VIEW_OPTIONS,
     WEIGHTS,
     WINDOW_OPTIONS,
+    flow_of,
     stacked,
     view_of,
     windows_of,
@@ -34,7 +36,7 @@ from tubelet.window import parse_fps
 @MODELS
 @PRESET
 @WEIGHTS
-@stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
+@stacked(WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
 @click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto")
 @click.option("--taps", default="pool", show_default=True, help="Comma-separated taps.")
 @click.option("--keep", type=click.Choice(["clip", "time", "space-time"]), default="clip")
@@ -121,6 +123,8 @@ def build_extractors(choices: dict[str, Any]) -> list[Any]:
 
     names = choices["models"] or (DEFAULT_MODEL,)
     weights = {"weights": choices["weights"]} if choices["weights"] else {}
+    loaded = [create_model(name, **weights) for name in names]
+    clips = [model.clip for model in loaded]
     options = Options(
         taps=tuple(t.strip() for t in choices["taps"].split(",") if t.strip()),
         keep=choices["keep"],
@@ -130,9 +134,10 @@ def build_extractors(choices: dict[str, Any]) -> list[Any]:
         color=choices["color"],
         dtype=choices["dtype"],
         preset=choices["preset"],
+        flow=flow_of(clips, choices),
+        flow_cache=choices["flow_cache"],
     )
-    loaded = [create_model(name, **weights) for name in names]
-    windows = windows_of([m.clip for m in loaded], choices)
+    windows = windows_of(clips, choices)
     return [
         Extractor(
             model,

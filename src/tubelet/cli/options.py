@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from tubelet.errors import UsageError
+from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.transform import ViewConfig, view_config
 from tubelet.types import ClipSpec
 from tubelet.window import Tail, WindowConfig, parse_fps
@@ -27,7 +29,10 @@ MODELS = click.option(
 PRESET = click.option(
     "--preset", help="A published convention, see `tubelet presets`; other options override it."
 )
-WEIGHTS = click.option("--weights", help="A checkpoint file instead of the zoo's weights.")
+WEIGHTS = click.option(
+    "--weights",
+    help="A checkpoint file instead of the zoo's weights; rgb=FILE,flow=FILE for two streams.",
+)
 DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
 DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N, mps.")
 
@@ -59,6 +64,37 @@ VIEW_OPTIONS: list[Decorator] = [
         help="float: the reference's numbers; uint8: rounded to a level.",
     ),
 ]
+
+
+FLOW_OPTIONS: list[Decorator] = [
+    click.option(
+        "--flow",
+        help="Optical flow of models that take it: tvl1, dis, farneback or raft, with parameters "
+        "as in dis:preset=fast. [tvl1]",
+    ),
+    click.option(
+        "--flow-rounding",
+        type=click.Choice(["none", "float16", "uint8"]),
+        default="none",
+        show_default=True,
+        help="uint8: the 256 levels of the reference's flow files.",
+    ),
+    click.option("--flow-cache", type=click.Path(path_type=Path), help="Keep flows here."),
+]
+
+
+def flow_of(clips: Sequence[ClipSpec], choices: dict[str, Any]) -> FlowConfig | None:
+    """How flow is computed; None where no model takes it. UsageError for options in vain."""
+    if any("flow" in clip.modality for clip in clips):
+        return flow_config(choices["flow"] or "tvl1", rounding=choices["flow_rounding"])
+    given = [k for k in ("flow", "flow_cache") if choices[k]]
+    if given or choices["flow_rounding"] != "none":
+        name = (given or ["flow_rounding"])[0].replace("_", "-")
+        raise UsageError(
+            f"--{name}: none of these models takes optical flow; `tubelet models "
+            "'i3d_inception_flow*'` and 'i3d_inception_two_stream*' list those that do"
+        )
+    return None
 
 
 def stacked(*groups: list[Decorator]) -> Decorator:

