@@ -21,6 +21,8 @@ from tubelet.pipeline import Extractor, Options
 from tubelet.presets import PRESETS
 from tubelet.scale.job import Job
 from tubelet.scale.local import run
+from tubelet.store.layouts import Packing, pack
+from tubelet.store.listing import read_folder
 from tubelet.verify import verify, window_config
 from tubelet.window import WindowConfig
 
@@ -215,6 +217,9 @@ def test_compare_reads_files_of_other_tools(tmp_path):
     assert found.identical == 14
     assert found.unequal == {"b": (5, 4)}
     assert "which are the rows" in found.problems["d"]
+    packed = tmp_path / "packed"
+    pack(read_folder(ours), packed, Packing("actionformer"))
+    assert compare(ours, packed).identical == 20
     alone = compare(ours / "a.npy", theirs / "c.pt")
     assert alone.identical == 5
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import StoreError, UsageError
-from tubelet.store.base import RECIPE, load
+from tubelet.store.base import RECIPE, load, read_record
 from tubelet.store.listing import read_folder
 from tubelet.types import Features
 
@@ -56,7 +56,9 @@ def read_rows(path: Path) -> tuple[NDArray[Any], Features | None]:
 
 def feature_files(folder: Path) -> dict[str, Path]:
     """id -> file, of an output folder, or of a folder of any feature files. UsageError for none."""
-    if (folder / RECIPE).exists() or any(folder.glob(f"*/{RECIPE}")):
+    recipes = [read_record(path) for path in (folder / RECIPE, *folder.glob(f"*/{RECIPE}"))]
+    # What `pack` made has a tubelet.json without a hash: its files are read like anybody's.
+    if any(record is not None and "hash" in record for record in recipes):
         found = read_folder(folder)
         return {identity: found.sidecar(identity) for identity in found.ids}
     files = sorted(p for p in folder.rglob("*") if p.suffix in READERS and p.is_file())
