@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, Packed, unpack
 from tubelet.flow.cache import VideoCache, content_of
 from tubelet.flow.pool import FlowPool, shared_pool
-from tubelet.gather import Row
+from tubelet.gather import Gatherer, Row
 from tubelet.transform import (
     Prepared,
     ViewConfig,
@@ -34,6 +35,7 @@ from tubelet.transform import (
     uncropped,
 )
 from tubelet.types import MODALITIES, Frame, Image, VideoInfo
+from tubelet.window import WindowConfig
 
 
 class Shot:
@@ -243,6 +245,47 @@ def pixels_of(
     if shot is not None and shot.index in wanted:
         found[shot.index] = make(shot, pair)
     return {index: kept(pixels) for index, pixels in found.items()}
+
+
+def select(
+    frames: Iterable[Frame], start_s: float | None = None, end_s: float | None = None
+) -> Iterator[Shot]:
+    """Shots of the frames that appear in [start_s, end_s)."""
+    for frame in frames:
+        if end_s is not None and frame.time_s >= end_s:
+            return
+        if start_s is None or frame.time_s >= start_s:
+            yield Shot(frame)
+
+
+def each_pair(
+    shots: Iterable[Shot], source: FlowSource, *, view: ViewConfig, fps: Fraction | None = None
+) -> Iterator[tuple[float, Packed]]:
+    """(time_s, packed flow) of the N - 1 pairs of a timeline, whole fields, in order.
+
+    Raises VideoError for a timeline of fewer than two frames. Closes the source.
+    """
+    gatherer: Gatherer[Any] = Gatherer(
+        WindowConfig(1, fps=fps),
+        prepare=lambda _, pair: source.between(pair, view),  # pyright: ignore[reportArgumentType]
+        black=None,
+        native_fps=Fraction(30),
+        pairs=True,
+    )
+
+    def rows() -> Iterator[tuple[int, Row[Any]]]:
+        for shot in shots:
+            yield from ((0, row) for row in gatherer.feed(shot))
+        yield from ((0, row) for row in gatherer.finish())
+
+    try:
+        newest: Row[Any] | None = None
+        for _, row in in_step(rows(), {source.pool.config: source}):
+            if newest is not None:
+                yield newest.start_s, newest.pixels[0]
+            newest = row  # the last one repeats the pair before it
+    finally:
+        source.close()
 
 
 def kept(pixels: Prepared | Promise) -> Prepared:

@@ -18,6 +18,7 @@ VERBS = {
     "extract": "videos -> features",
     "plan": "what extract would do: windows, rows, sizes; decodes no pixels",
     "classify": "class names of videos",
+    "flow": "optical flow of videos, as arrays or as a colour video",
     "map": "seconds of a video -> rows of its features, and back",
     "align": "annotation files with feature rows added",
     "verify": "checksums, shapes, numbers, and rows against the plan",

@@ -1,0 +1,181 @@
+"""`tubelet flow`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tubelet.cli.options import DEBUG
+from tubelet.errors import TubeletError, UsageError
+from tubelet.window import parse_fps
+
+if TYPE_CHECKING:
+    from tubelet.flow.base import FlowConfig, Packed
+    from tubelet.inputs import Input
+    from tubelet.types import VideoReader
+
+SUFFIXES = {"npz": ".flow.npz", "safetensors": ".flow.safetensors", "video": ".flow.mp4"}
+
+
+@click.command(name="flow")
+@click.argument("inputs", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option(
+    "--method",
+    default="tvl1",
+    show_default=True,
+    help="tvl1, dis, farneback or raft, with parameters as in dis:preset=fast.",
+)
+@click.option(
+    "--format", "fmt", type=click.Choice(list(SUFFIXES)), default="npz", show_default=True
+)
+@click.option(
+    "--rounding",
+    type=click.Choice(["none", "float16", "uint8"]),
+    default="float16",
+    show_default=True,
+    help="uint8: 256 levels from -20 to 20 pixels, as the reference's files.",
+)
+@click.option("--fps", default="native", show_default=True, help="native, or a rate such as 25.")
+@click.option("--short-side", type=click.IntRange(16, 4096), default=256, show_default=True)
+@click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto")
+@click.option(
+    "--full-speed",
+    type=click.FloatRange(0, 1000, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Pixels per frame that have full colour (--format video).",
+)
+@click.option("--flow-cache", type=click.Path(path_type=Path), help="Keep flows here for extract.")
+@click.option("--overwrite", is_flag=True, help="Do finished videos again.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per video on stdout.")
+@DEBUG
+def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
+    """Optical flow of INPUTS: arrays to compute with, or a colour video to look at.
+
+    One <id>.flow.npz (.safetensors, .mp4) and one <id>.flow.json per video. Hue is direction,
+    saturation is speed.
+
+    Example: tubelet flow clip.mp4 -o flow/ --method dis --format video
+    """
+    from tubelet.flow.base import flow_config
+    from tubelet.flow.pool import shared_pool
+    from tubelet.inputs import collect
+    from tubelet.store.base import check_id
+
+    config = flow_config(choices["method"], rounding=choices["rounding"])
+    shared_pool(config)  # what is missing is told before any video is opened
+    parse_fps(choices["fps"])
+    items = collect(inputs)
+    for item in items:
+        check_id(item.id)
+    failed = 0
+    for item in items:
+        try:
+            record = one_video(item, out, config, choices)
+        except UsageError:
+            raise
+        except TubeletError as error:
+            if choices["debug"]:
+                raise
+            failed += 1
+            print(f"{item.id}: failed: {error}", file=sys.stderr)
+            continue
+        if choices["as_json"]:
+            click.echo(json.dumps(record, ensure_ascii=False))
+        else:
+            size = "{1} x {0}".format(*record["size"])
+            print(f"{item.id}: {record['pairs']} pairs of {size}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def one_video(
+    item: Input, out: Path, config: FlowConfig, choices: dict[str, Any]
+) -> dict[str, Any]:
+    """Write one video's flow, unless it is there already; its record."""
+    from tubelet.decode.base import open_video
+    from tubelet.flow.files import write
+    from tubelet.flow.pool import shared_pool
+    from tubelet.inputs.local import on_disk
+    from tubelet.modality import flow_facts
+    from tubelet.recording import source_facts
+    from tubelet.store.base import read_record, write_json
+    from tubelet.transform import ViewConfig, fitted_size
+
+    view = ViewConfig(choices["short_side"], 1, (), ())
+    target = out / f"{item.id}{SUFFIXES[choices['fmt']]}"
+    sidecar = out / f"{item.id}.flow.json"
+    folder_rate = parse_fps(choices["fps"]) if Path(item.path).is_dir() else None
+    with on_disk(item) as path, open_video(path, color=choices["color"], fps=folder_rate) as reader:
+        record: dict[str, Any] = {
+            "id": item.id,
+            "file": target.name,
+            "flow": flow_facts(shared_pool(config)),
+            "size": list(fitted_size(reader.info.height, reader.info.width, view)),
+            "fps": choices["fps"],
+            "color": choices["color"],
+            "range_s": [item.start_s, item.end_s],
+            "video": {**source_facts(reader.info), "source": item.shown},
+        }
+        if choices["fmt"] == "video":
+            record["full_speed"] = choices["full_speed"]
+        known = read_record(sidecar) or {}
+        done = all(known.get(key) == value for key, value in record.items())
+        if done and target.is_file() and not choices["overwrite"]:
+            return known
+        target.parent.mkdir(parents=True, exist_ok=True)
+        found = pairs_of(reader, item, config, choices)
+        if choices["fmt"] == "video":
+            count = write_video(found, target, config, reader, choices)
+        else:
+            count = write(target, found, config, record)
+        record["pairs"] = count
+    write_json(sidecar, record)
+    return record
+
+
+def pairs_of(
+    reader: VideoReader, item: Input, config: FlowConfig, choices: dict[str, Any]
+) -> Iterator[tuple[float, Packed]]:
+    """(time_s, packed flow) of every pair of the timeline."""
+    from tubelet.modality import each_pair, open_source, select
+    from tubelet.transform import ViewConfig
+
+    source = open_source(config, reader.info, color=choices["color"], cache=choices["flow_cache"])
+    view = ViewConfig(choices["short_side"], 1, (), ())
+    shots = select(reader.frames(), item.start_s, item.end_s)
+    fps = None if Path(item.path).is_dir() else parse_fps(choices["fps"])
+    return each_pair(shots, source, view=view, fps=fps)
+
+
+def write_video(
+    found: Iterator[tuple[float, Packed]],
+    target: Path,
+    config: FlowConfig,
+    reader: VideoReader,
+    choices: dict[str, Any],
+) -> int:
+    """Flow as colours, one picture per pair; how many."""
+    from tubelet.encode import Encoding, encode
+    from tubelet.flow.files import to_pixels
+    from tubelet.flow.picture import colour
+    from tubelet.types import Image
+
+    count = 0
+
+    def pictures() -> Iterator[Image]:
+        nonlocal count
+        for _, packed in found:
+            height, width = packed.shape[0] & ~1, packed.shape[1] & ~1
+            field = to_pixels(packed[:height, :width], config)
+            count += 1
+            yield colour(field, full=choices["full_speed"])
+
+    rate = None if Path(reader.info.path).is_dir() else parse_fps(choices["fps"])
+    encode(pictures(), target, encoding=Encoding(fps=rate or reader.info.fps))
+    return count
