@@ -27,7 +27,6 @@ ELSEWHERE: dict[str, str] = {
     "Charades VGG": "VGG-16 fc7 of single frames",
     "CLIP of QVHighlights and others": "an image network, one frame per clip",
     "HowTo100M, YouCookII 2D/3D": "ResNet-152 and ResNeXt-101",
-    "optical flow halves of two-stream I3D": "`tubelet flow` makes the input, when it is there",
 }
 
 

@@ -9,7 +9,10 @@ from tubelet.presets.base import Preset
 
 I3D_RGB = "i3d_inception_rgb_imagenet.k400_piergiaj"
 OPENTAD = "https://github.com/sming256/OpenTAD/blob/main/tools/prepare_data"
-RGB_ONLY = "only the RGB half (1024 of 2048 columns); the published files append optical flow"
+RGB_ONLY = (
+    "only the RGB half (1024 of 2048 columns); the published files append optical flow, whose "
+    "method and rounding differ between them (-m i3d_inception_two_stream.* gives both halves)"
+)
 
 EGO4D = Preset(
     name="ego4d-slowfast-r101",
