@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check conformance fuzz clean
+.PHONY: demo test check conformance fuzz kills soak memory clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,15 @@ conformance: $(VENV)/.dev   ## every released configuration against the referenc
 
 fuzz: $(VENV)/.dev          ## thousands of mutated containers against the reader
 	$(BIN)/python benchmarks/fuzz.py --files 6000 --seed 2 --write
+
+kills: $(VENV)/.dev         ## 240 SIGKILLs at random moments over every store
+	$(BIN)/python benchmarks/kills.py 240
+
+soak: $(VENV)/.dev          ## a 2-hour video within a fixed memory bound
+	$(BIN)/python benchmarks/memory.py soak
+
+memory: $(VENV)/.dev        ## peak memory of a 10-minute 1280x720 video against 1 minute of it
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) demo

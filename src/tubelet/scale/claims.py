@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tubelet.errors import StoreError
 from tubelet.store.atomic import STALE_S, TEMPORARY
 from tubelet.store.base import json_bytes, read_record
 from tubelet.store.owner import Owner, is_alive, locked, this_process
@@ -45,11 +46,14 @@ class Claims:
         self._beat = threading.Thread(target=self._heartbeat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Claims:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._run.parent.mkdir(parents=True, exist_ok=True)
-        for path, _ in stale_files(self._run.parent):
-            path.unlink(missing_ok=True)
-        self._run.write_bytes(json_bytes({**self._me, "inputs": self._total}))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._run.parent.mkdir(parents=True, exist_ok=True)
+            for path, _ in stale_files(self._run.parent):
+                path.unlink(missing_ok=True)
+            self._run.write_bytes(json_bytes({**self._me, "inputs": self._total}))
+        except OSError as error:
+            raise _unwritable(self._run, error) from error
         self._beat.start()
         return self
 
@@ -62,23 +66,31 @@ class Claims:
         self._held.clear()
 
     def take(self, identity: str) -> bool:
-        """Whether this process may work on a video now; False when another one does."""
+        """Whether this process may work on a video now; False when another one does.
+
+        StoreError when OUT cannot be written.
+        """
         path = self._path(identity)
-        with locked(self._lock):
-            if path.exists():
-                if not is_stale(path):
+        try:
+            with locked(self._lock):
+                if path.exists():
+                    if not is_stale(path):
+                        return False
+                    path.unlink(missing_ok=True)
+                if not _create(path, json_bytes({"id": identity, **self._me})):
                     return False
-                path.unlink(missing_ok=True)
-            if not _create(path, json_bytes({"id": identity, **self._me})):
-                return False
+        except OSError as error:
+            raise _unwritable(path, error) from error
         self._held.add(path)
         return True
 
     def release(self, identity: str) -> None:
+        """Let a video go, where this process had it."""
         path = self._path(identity)
-        self._held.discard(path)
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        if path in self._held:
+            self._held.discard(path)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def holder(self, identity: str) -> str:
         """Who works on a video, in words."""
@@ -94,6 +106,10 @@ class Claims:
             for path in [*self._held, self._run]:
                 with suppress(OSError):
                     os.utime(path)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: cannot write: {error.strerror or error}")
 
 
 def _create(path: Path, data: bytes) -> bool:

@@ -20,6 +20,7 @@ import importlib
 import json
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -125,12 +126,38 @@ class Folder:
                 f"{_subfolder(kind)}{identity}{codec.SUFFIX}": {kind: rows}
                 for kind, rows in arrays.items()
             }
-        files: dict[str, str] = {}
+        try:
+            self._put(identity, pieces, times, provenance, arrays["pool"])
+        except BaseException:
+            # Whatever was replaced so far is worth nothing without its JSON, and takes up room.
+            for name in pieces:
+                if not self._belongs(identity, name):
+                    with suppress(OSError):
+                        (self.path / name).unlink(missing_ok=True)
+            raise
+
+    def _belongs(self, identity: str, name: str) -> bool:
+        """Whether a file is the one that the JSON of its video lists."""
+        record = read_record(self.sidecar(identity)) or {}
+        try:
+            return sha256_of(self.path / name) == (record.get("files") or {}).get(name)
+        except OSError:
+            return False
+
+    def _put(
+        self,
+        identity: str,
+        pieces: Mapping[str, Mapping[str, Rows]],
+        times: Mapping[str, NDArray[np.float64]],
+        provenance: Mapping[str, Any],
+        pool: Rows,
+    ) -> None:
+        """pieces: file name -> what it holds."""
+        codec, files = codec_of(self.fmt), dict[str, str]()
         for name, group in pieces.items():
             with atomic_file(self.path / name) as file:
                 codec.write(file, group, times)
                 files[name] = _digest(file)
-        pool = arrays["pool"]
         record = {
             "schema": SCHEMA,
             "id": identity,
@@ -159,18 +186,20 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Atomic JSON with a final newline; NaN is refused (ValueError)."""
+    """Atomic JSON, a line per key; NaN is refused (ValueError)."""
     with atomic_file(path) as file:
-        file.write(json_bytes(record, indent=1) + b"\n")
+        for k, (key, value) in enumerate(record.items()):
+            file.write(b",\n " if k else b"{\n ")
+            file.write(json_bytes(key) + b": " + json_bytes(value))
+        file.write(b"\n}\n")
 
 
-def json_bytes(record: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """UTF-8 JSON. Names that are not valid UTF-8 (surrogates) are escaped."""
-    text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False)
+def json_bytes(value: Any) -> bytes:
+    """UTF-8 JSON in one line. Names that are not valid UTF-8 (surrogates) are escaped."""
     try:
-        return text.encode()
+        return json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return json.dumps(record, indent=indent, allow_nan=False).encode()
+        return json.dumps(value, allow_nan=False).encode()
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
