@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tubelet.models.registry import changed
+from tubelet.types import ClipSpec
 
 TARGET = Path(__file__).parents[1] / "src" / "tubelet" / "models" / "weights" / "zoo.json"
 FAMILIES = ("i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit")
@@ -232,9 +236,29 @@ def refused(row: dict[str, Any]) -> str | None:
     return None
 
 
-def width_of(config: Any, family: str) -> int:
-    with torch.device("meta"):
-        return importlib.import_module(f"tubelet.models.{family}").build(config).width
+MEASURED: dict[str, dict[str, Any]] = {}
+
+
+def measured(family: str, config: Any) -> dict[str, Any]:
+    """Width, millions of parameters and multiply-adds (10^9) of one clip, on the meta device."""
+    key = repr(config)
+    if key not in MEASURED:
+        MEASURED[key] = measure(family, config)
+    return MEASURED[key]
+
+
+def measure(family: str, config: Any) -> dict[str, Any]:
+    clip = config.clip
+    with torch.device("meta"), torch.no_grad():
+        model = importlib.import_module(f"tubelet.models.{family}").build(config).eval()
+        with FlopCounterMode(display=False) as counter:
+            model.features(torch.zeros(1, clip.channels, clip.frames, clip.crop, clip.crop))
+    parameters = sum(p.numel() for p in model.parameters())
+    return {
+        "width": model.width,
+        "params_m": round(parameters / 1e6, 3),
+        "gmacs": round(counter.get_total_flops() / 2e9, 2),
+    }
 
 
 def entry_of(row: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
@@ -244,13 +268,20 @@ def entry_of(row: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     classes = 0 if backbone or row["num_classes"] is None else row["num_classes"]
     several = row["task"].startswith(("multi", "detection"))
     prefix, tag = split_id(row)
+    clip = clip_of(row, config.clip)
+    fields: dict[str, Any] = {
+        key: tuple(v) if isinstance(v, list) else v for key, v in clip.items()
+    }
+    for path, value in {"clip": ClipSpec(**fields), "num_classes": classes, **changes}.items():
+        config = changed(config, path.split("."), value)
+    size = measured(known[arch][0], config)
     return {
         "id": f"{prefix}.{tag}",
         "zoo_id": row["id"],
         "arch": arch,
         "family": row["family"],
-        "clip": clip_of(row, config.clip),
-        "width": row["feature_dim"] or width_of(config, known[arch][0]),
+        "clip": clip,
+        "width": size["width"],
         "classes": classes,
         "dataset": row["dataset"].removesuffix(" (no labels)"),
         "activation": "sigmoid" if several else "softmax",
@@ -258,7 +289,7 @@ def entry_of(row: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
         "source": source_of(row),
         "checksum": checksum_of(row),
         "config": changes,
-        "facts": facts_of(row),
+        "facts": {"params_m": size["params_m"], **facts_of(row), "gmacs": size["gmacs"]},
     }
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "merge": "join output folders of one recipe",
     "presets": "published conventions of cutting and storing, with their sources",
     "status": "how far the runs on an output folder are, from another terminal",
+    "convert": "a checkpoint of any known layout as safetensors",
     "show": "a video's streams and timing, or a feature file's rows and provenance",
     "train": "train or fine-tune as a recipe says",
     "evaluate": "accuracy of a model on labelled videos",

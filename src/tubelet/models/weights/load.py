@@ -5,6 +5,7 @@ file --checkpoint.load_checkpoint--> flat dict --Layout--> our names --strict-->
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models.weights import (
+    cache,
     caffe2,
     inception,
     mmaction2,
@@ -132,6 +134,20 @@ def save(model: nn.Module, path: Path, *, metadata: Mapping[str, str]) -> None:
     """The network's weights under our names as safetensors, with a header."""
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     safetensors.torch.save_file(state, path, metadata=dict(metadata))
+
+
+def save_atomically(model: nn.Module, path: Path, *, metadata: Mapping[str, str]) -> None:
+    """`save` to a temporary file in the same folder, renamed when complete. Raises WeightsError."""
+    if not path.parent.is_dir():
+        raise WeightsError(f"{path}: there is no folder {path.parent}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save(model, temporary, metadata=metadata)
+        cache.replace_with(path, temporary)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def convert_file(source: Path, model: nn.Module, target: Path, *, origin: str) -> str:

@@ -1,0 +1,96 @@
+"""Which network a checkpoint belongs to, by trying its keys and shapes on all of them.
+
+Nothing is allocated: networks and tensors live on torch's meta device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tubelet.errors import WeightsError
+from tubelet.models import zoo
+from tubelet.models.registry import config_of
+from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
+from tubelet.models.weights.layout import Layout
+from tubelet.models.weights.load import find_layout
+
+TRANSFORMERS, CONVOLUTIONS = ("mvit", "revmvit"), ("resnet3d", "slowfast", "x3d")
+
+
+def identify(path: str | Path) -> str:
+    """A name for `create_model` whose network takes this checkpoint as it is.
+
+    Networks that differ in their clips only share their weights' names and shapes; the first of
+    them is given. Raises WeightsError.
+    """
+    checkpoint = load_checkpoint(path)
+    layout = find_layout(checkpoint)
+    tensors = {key: value.to("meta") for key, value in checkpoint.tensors.items()}
+    for name in _candidates(layout, checkpoint):
+        arch, entry = zoo.arch_for(name)
+        family, config = config_of(arch, entry)
+        with torch.device("meta"):
+            if fits(family.build(config), layout, tensors):
+                return name
+    raise WeightsError(
+        f"{path}: layout {layout.name}, but no network of the table has exactly these weights; "
+        "name the network with --model"
+    )
+
+
+def _candidates(layout: Layout, checkpoint: Checkpoint) -> Iterator[str]:
+    """Networks of the families that a layout is for, then entries whose network differs."""
+    table = zoo.table()
+    if layout.name == "tubelet":
+        families: tuple[str, ...] = ("i3d", *CONVOLUTIONS, *TRANSFORMERS)
+    elif "i3d" in layout.name:
+        families = ("i3d",)
+    elif any("attn" in key for key in checkpoint.tensors):
+        families = TRANSFORMERS
+    else:
+        families = CONVOLUTIONS
+    yield from (arch for arch, family in table.archs.items() if family in families)
+    for entry in table.entries.values():
+        if entry.config and table.archs[entry.arch] in families:
+            yield entry.id
+
+
+def fits(model: nn.Module, layout: Layout, source: Mapping[str, Tensor]) -> bool:
+    """Whether every tensor finds its place with its shape, but for the number of classes.
+
+    A table of positions that would have to be resized does not fit.
+    """
+    converted = layout.convert(source, model)
+    wanted = {
+        key: value.shape
+        for key, value in model.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    found = {
+        key: value.shape
+        for key, value in converted.tensors.items()
+        if not key.endswith("num_batches_tracked")
+    }
+    for shapes in (wanted, found):
+        for key in ("classifier.weight", "classifier.bias"):
+            if key in shapes:
+                shapes[key] = shapes[key][1:]
+    return wanted == found and not _resized(source, converted.tensors)
+
+
+def _resized(source: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the tables of positions have other sizes than in the file."""
+
+    def cells(values: Mapping[str, Tensor], words: tuple[str, ...]) -> int:
+        return sum(v.numel() for key, v in values.items() if any(w in key for w in words))
+
+    theirs = ("pos_embed", "rel_pos", "_pos", "tokens.", ".relative.")
+    ours = ("tokens.spatial", "tokens.temporal", "tokens.joint", ".relative.")
+    single = ("class",)
+    before = cells(source, theirs) - cells({k: v for k, v in source.items() if "pos" in k}, single)
+    before -= cells({k: v for k, v in source.items() if "tokens.class" in k}, single)
+    return bool(cells(source, theirs)) and before != cells(tensors, ours)
