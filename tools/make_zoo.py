@@ -23,7 +23,7 @@ from tubelet.models.registry import changed
 from tubelet.types import ClipSpec
 
 TARGET = Path(__file__).parents[1] / "src" / "tubelet" / "models" / "weights" / "zoo.json"
-FAMILIES = ("i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit")
+FAMILIES = ("i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit", "two_stream")
 DATASET_TOKENS = {
     "kinetics400": "kinetics400|k400",
     "kinetics400 (no labels)": "k400",

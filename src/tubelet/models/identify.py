@@ -6,7 +6,9 @@ Nothing is allocated: networks and tensors live on torch's meta device.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 from tubelet.errors import WeightsError
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
-from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
+from tubelet.models.weights.checkpoint import load_checkpoint
 from tubelet.models.weights.layout import Layout
 from tubelet.models.weights.load import find_layout
+from tubelet.types import ClipSpec
 
 TRANSFORMERS, CONVOLUTIONS = ("mvit", "revmvit"), ("resnet3d", "slowfast", "x3d")
 
@@ -30,9 +33,7 @@ def identify(path: str | Path) -> str:
     checkpoint = load_checkpoint(path)
     layout = find_layout(checkpoint)
     tensors = {key: value.to("meta") for key, value in checkpoint.tensors.items()}
-    for name in _candidates(layout, checkpoint):
-        arch, entry = zoo.arch_for(name)
-        family, config = config_of(arch, entry)
+    for name, family, config in _candidates(layout, tensors):
         with torch.device("meta"):
             if fits(family.build(config), layout, tensors):
                 return name
@@ -42,21 +43,42 @@ def identify(path: str | Path) -> str:
     )
 
 
-def _candidates(layout: Layout, checkpoint: Checkpoint) -> Iterator[str]:
-    """Networks of the families that a layout is for, then entries whose network differs."""
+def _candidates(layout: Layout, keys: Mapping[str, Tensor]) -> Iterator[tuple[str, Any, Any]]:
+    """(name, family file, configuration): networks, then entries whose network differs.
+
+    Configurations that differ in nothing that has weights are given once.
+    """
     table = zoo.table()
-    if layout.name == "tubelet":
-        families: tuple[str, ...] = ("i3d", *CONVOLUTIONS, *TRANSFORMERS)
-    elif "i3d" in layout.name:
-        families = ("i3d",)
-    elif any("attn" in key for key in checkpoint.tensors):
-        families = TRANSFORMERS
-    else:
-        families = CONVOLUTIONS
-    yield from (arch for arch, family in table.archs.items() if family in families)
-    for entry in table.entries.values():
-        if entry.config and table.archs[entry.arch] in families:
-            yield entry.id
+    families = _families(layout, keys)
+    differing = [entry.id for entry in table.entries.values() if entry.config]
+    seen: set[str] = set()
+    for name in (*table.archs, *differing):
+        arch, entry = zoo.arch_for(name)
+        if table.archs[arch] not in families:
+            continue
+        family, config = config_of(arch, entry)
+        plain = replace(config, num_classes=1, activation="none")
+        if table.archs[arch] in CONVOLUTIONS:
+            clip = ClipSpec(1, 1, 1, 1, channels=config.clip.channels, alpha=config.clip.alpha)
+            plain = replace(plain, clip=clip, **({"head": None} if hasattr(plain, "head") else {}))
+        if repr(plain) not in seen:
+            seen.add(repr(plain))
+            yield name, family, config
+
+
+def _families(layout: Layout, keys: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The family files whose weights have such names."""
+
+    def has(*words: str) -> bool:
+        return any(word in key for key in keys for word in words)
+
+    if "i3d" in layout.name or has("mixed3b."):
+        return ("i3d",)
+    if has("attn", "attention"):
+        return TRANSFORMERS
+    if has("pathway1", "multipathway", "fast_path", "t_conv1", "fast.stem"):
+        return ("slowfast",)
+    return ("x3d",) if has("conv_xy", "conv1_s.", "conv_space") else ("resnet3d",)
 
 
 def fits(model: nn.Module, layout: Layout, source: Mapping[str, Tensor]) -> bool:
