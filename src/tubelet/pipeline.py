@@ -160,9 +160,15 @@ class Extractor:
         return digest.hexdigest()
 
     def run_facts(self) -> dict[str, Any]:
-        """What does not decide the numbers but may explain their last bit."""
+        """What does not decide the numbers but may explain their last bit.
+
+        threads: of the CPU; reductions are split among them, so their number can change a bit.
+        """
+        import torch
+
         return {
             "device": self.device,
+            "threads": torch.get_num_threads() if self.device == "cpu" else None,
             "batch_size": self.batch_size,
             "tubelet": __version__,
             "python": platform.python_version(),

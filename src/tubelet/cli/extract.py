@@ -61,6 +61,12 @@ from tubelet.window import parse_fps
     "may depend on its neighbours.",
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    help="CPU threads of each process. Their number may change last bits; that of workers does "
+    "not. [as torch chooses]",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed input.")
 @click.option("--retry-failed", is_flag=True, help="Only inputs that are in failures.jsonl.")
 @click.option("--strict", is_flag=True, help="A damaged video is a failure.")
@@ -107,6 +113,10 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         debug_frames=choices["debug_frames"],
         debug=choices["debug"],
     )
+    if choices["threads"] is not None:
+        import torch
+
+        torch.set_num_threads(choices["threads"])
     extractors = build_extractors(choices)
     with Progress(len(job.inputs)) as progress:
         failures = run(job, extractors, progress)

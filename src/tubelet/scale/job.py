@@ -19,7 +19,8 @@ class Job:
     """Inputs and the folder.
 
     strict: a damaged video fails. fail_fast: stop at the first failure. retry_failed: only inputs
-    that are in failures.jsonl. workers: processes. frame_rate: of frame folders. debug_frames:
+    that are in failures.jsonl. workers: processes; each has as many threads as this one, so that
+    the bytes do not depend on their number. frame_rate: of frame folders. debug_frames:
     contact sheets per video. debug: tracebacks with the failures.
     """
 

@@ -60,7 +60,11 @@ class Foreman:
         self, job: Job, extractors: bytes, folders: Sequence[Folder], report: Reporter
     ) -> None:
         self._job, self._folders, self._report = job, folders, report
-        order = (replace(job, inputs=[]), list(folders), attempts_of(job), dict(os.environ))
+        import torch
+
+        # As many threads as here: the last bits of a sum depend on how many share it.
+        threads = torch.get_num_threads()
+        order = (replace(job, inputs=[]), folders, attempts_of(job), dict(os.environ), threads)
         self._order = pickle.dumps(order)
         self._context = start_method()
         self._extractors = extractors
@@ -84,9 +88,8 @@ class Foreman:
 
     def _hire(self) -> Hand:
         ours, theirs = self._context.Pipe()
-        threads = max(1, (os.cpu_count() or 1) // self._job.workers)
         process = self._context.Process(
-            target=_worker, args=(theirs, self._order, self._extractors, threads), daemon=True
+            target=_worker, args=(theirs, self._order, self._extractors), daemon=True
         )
         process.start()
         theirs.close()
@@ -216,7 +219,7 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _worker(pipe: Connection, order: bytes, extractors: bytes, threads: int) -> None:
+def _worker(pipe: Connection, order: bytes, extractors: bytes) -> None:
     """A worker's main function."""
     import torch
 
@@ -225,9 +228,9 @@ def _worker(pipe: Connection, order: bytes, extractors: bytes, threads: int) -> 
     signal.signal(signal.SIGTERM, _interrupt)
     teller = _Teller(pipe)
     try:
-        torch.set_num_threads(threads)
         # Both were made by the parent a moment ago.
-        job, folders, before, environment = pickle.loads(order)  # noqa: S301
+        job, folders, before, environment, threads = pickle.loads(order)  # noqa: S301
+        torch.set_num_threads(threads)
         os.environ.update(environment)
         models: list[Extractor] = pickle.loads(extractors)  # noqa: S301
         with Claims(job.out, total=0) as claims:
