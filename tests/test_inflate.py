@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models import i3d, mvit, resnet3d
 from tubelet.models.weights import pyslowfast_mvit
-from tubelet.models.weights.inflate import inflate, inflate_kernel
-from tubelet.models.weights.load import save
+from tubelet.models.weights.inflate import inflate, inflate_file, inflate_kernel
+from tubelet.models.weights.load import load_into, save
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -225,6 +225,11 @@ def test_resnet_101_from_a_file_with_its_classifier(tmp_path):
     assert kernels.shape[2] == 3
     assert_close(kernels.sum(dim=2), weights["layer3.0.conv1.weight"][:, :, 0, 0][..., None, None])
     assert "res4.0.conv_a.weight" in report.inflated
+    again = resnet3d.build(resnet3d.VARIANTS["i3d_r101_8x8"])
+    target = tmp_path / "inflated.safetensors"
+    inflate_file(tmp_path / "r101.pth", model, target, origin="r101.pth")
+    load_into(again, target)
+    assert torch.equal(again.get_parameter("res4.0.conv_a.weight"), kernels)
 
 
 def test_nonlocal_blocks_stay_fresh():

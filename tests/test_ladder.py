@@ -23,7 +23,6 @@ RUNGS = [
         "align",
     },
     {"inputs", "recording", "modality"},
-    {"lanes"},
     {"presets", "pipeline", "annotations"},
     {"classify", "overlap", "verify", "compare"},
     {"scale", "report", "search"},

@@ -30,6 +30,7 @@ from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models import positions
 from tubelet.models.weights import pyslowfast, pyslowfast_mvit
 from tubelet.models.weights.checkpoint import load_checkpoint
+from tubelet.models.weights.load import FORMAT, save
 
 RESNET_STAGES = {"layer1": "res2", "layer2": "res3", "layer3": "res4", "layer4": "res5"}
 RESNET_PARTS = {
@@ -279,3 +280,22 @@ def _fit(key: str, value: Tensor, target: Tensor, divide: bool, report: Inflatio
         report.resized.append(key)
         return table
     return None
+
+
+def inflate_file(source: Path, model: nn.Module, target: Path, *, origin: str) -> Inflation:
+    """Inflate a file of 2-D weights into `model` and save it under our names (`convert --inflate`).
+
+    The header says where the weights came from and which tensors stayed as initialised. Raises
+    WeightsError, KeyMismatch.
+    """
+    checkpoint = load_checkpoint(source)
+    report = inflate(checkpoint.tensors, model)
+    metadata = {
+        "format": FORMAT,
+        "layout": f"inflated {report.source}",
+        "source": origin,
+        "source_sha256": checkpoint.sha256,
+        "left_as_initialised": ", ".join(k for k in report.left if "num_batches" not in k),
+    }
+    save(model, target, metadata=metadata)
+    return report
