@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models import i3d, mvit, resnet3d
 from tubelet.models.weights import pyslowfast_mvit
-from tubelet.models.weights.inflate import inflate, inflate_file, inflate_kernel
+from tubelet.models.weights.inflate import inflate, inflate_kernel
 from tubelet.models.weights.load import load_into, save
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -225,11 +225,25 @@ def test_resnet_101_from_a_file_with_its_classifier(tmp_path):
     assert kernels.shape[2] == 3
     assert_close(kernels.sum(dim=2), weights["layer3.0.conv1.weight"][:, :, 0, 0][..., None, None])
     assert "res4.0.conv_a.weight" in report.inflated
-    again = resnet3d.build(resnet3d.VARIANTS["i3d_r101_8x8"])
-    target = tmp_path / "inflated.safetensors"
-    inflate_file(tmp_path / "r101.pth", model, target, origin="r101.pth")
-    load_into(again, target)
-    assert torch.equal(again.get_parameter("res4.0.conv_a.weight"), kernels)
+
+
+def test_convert_inflate(tmp_path):
+    from click.testing import CliRunner
+
+    from tubelet.cli.convert import command
+
+    torch.save(resnet_weights(), tmp_path / "r50.pth")
+    target = tmp_path / "slow.safetensors"
+    arguments = [str(tmp_path / "r50.pth"), "-o", str(target), "--inflate"]
+    result = CliRunner().invoke(command, [*arguments, "-m", "slow_r50_8x8"])
+    assert result.exit_code == 0, result.output
+    assert "left as initialised: classifier.weight, classifier.bias" in result.output
+    model = resnet3d.build(resnet3d.VARIANTS["slow_r50_8x8"])
+    load_into(model, target)
+    want = inflate_kernel(resnet_weights()["layer4.1.conv1.weight"], 3)
+    assert torch.equal(model.get_parameter("res5.1.conv_a.weight"), want)
+    result = CliRunner().invoke(command, [*arguments, "--overwrite"])
+    assert "--inflate needs -m" in str(result.exception)
 
 
 def test_nonlocal_blocks_stay_fresh():

@@ -30,7 +30,7 @@ from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models import positions
 from tubelet.models.weights import pyslowfast, pyslowfast_mvit
 from tubelet.models.weights.checkpoint import load_checkpoint
-from tubelet.models.weights.load import FORMAT, save
+from tubelet.models.weights.load import FORMAT, save_atomically
 
 RESNET_STAGES = {"layer1": "res2", "layer2": "res3", "layer3": "res4", "layer4": "res5"}
 RESNET_PARTS = {
@@ -282,8 +282,10 @@ def _fit(key: str, value: Tensor, target: Tensor, divide: bool, report: Inflatio
     return None
 
 
-def inflate_file(source: Path, model: nn.Module, target: Path, *, origin: str) -> Inflation:
-    """Inflate a file of 2-D weights into `model` and save it under our names (`convert --inflate`).
+def inflate_file(
+    source: Path, model: nn.Module, target: Path, *, origin: str, network: str
+) -> Inflation:
+    """Inflate a file of 2-D weights into `model`, called `network`, and save it under our names.
 
     The header says where the weights came from and which tensors stayed as initialised. Raises
     WeightsError, KeyMismatch.
@@ -295,7 +297,8 @@ def inflate_file(source: Path, model: nn.Module, target: Path, *, origin: str) -
         "layout": f"inflated {report.source}",
         "source": origin,
         "source_sha256": checkpoint.sha256,
+        "network": network,
         "left_as_initialised": ", ".join(k for k in report.left if "num_batches" not in k),
     }
-    save(model, target, metadata=metadata)
+    save_atomically(model, target, metadata=metadata)
     return report
