@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tubelet.errors import UsageError
 from tubelet.inputs import Input, collect
 from tubelet.inputs.types import public_url
-from tubelet.store.ids import check_id
+from tubelet.store.ids import RESERVED, ROOT_NAMES, check_id
 
 
 def touch(root, *names):
@@ -170,7 +170,7 @@ def test_any_file_name_gives_a_distinct_id(tmp_path_factory, names, deep):
         try:
             check_id(item.id)
         except UsageError:
-            assert item.id.split("/")[0] in ("taps", "logits", "flow", "debug") or "\\" in item.id
+            assert item.id.split("/")[0] in (*RESERVED, *ROOT_NAMES) or "\\" in item.id
 
 
 def test_credentials_are_not_shown():

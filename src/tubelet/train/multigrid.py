@@ -265,7 +265,21 @@ def _long_cycle(
         total += length * stretch
         cells.append((start, round(total), stage, shape))
         start = round(total)
-    return cells
+    return _with_fine_tuning(cells)
+
+
+def _with_fine_tuning(
+    cells: list[tuple[int, int, int, tuple[int, int, int]]],
+) -> list[tuple[int, int, int, tuple[int, int, int]]]:
+    """The last phase, at the base shape, is never rounded away: it takes the final epoch."""
+    end = cells[-1][1]
+    if cells[-1][0] < end:
+        return cells
+    cut = [
+        (min(start, end - 1), min(stop, end - 1), stage, shape)
+        for start, stop, stage, shape in cells[:-1]
+    ]
+    return [*cut, (end - 1, end, *cells[-1][2:])]
 
 
 def _long_rate(rate: LearningRate, phases: list[Phase]) -> LearningRate:
