@@ -78,8 +78,9 @@ def network(row: dict[str, Any], known: dict[str, Any]) -> tuple[str, dict[str, 
         return f"{prefix}_cls", {}
     if "maskfeat" in prefix:
         return f"{prefix}_pretrain", {}
-    if row["id"] == "mvit_v1_b_32x3_k400_ptv":
-        return "mvit_v1_b16_32x3", {}
+    if prefix.startswith("mvit") and row["layout"] == "pytorchvideo":
+        arch = "mvit_v1_b16_32x3" if "32x3" in prefix else prefix
+        return arch, {"attention.pool_norm_eps": 1e-5}
     for name in (f"{prefix}.{tag}", f"{prefix}.{tag.split('_')[0]}", prefix):
         if name in known:
             return name, {}

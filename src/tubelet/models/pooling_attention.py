@@ -24,16 +24,20 @@ from torch import Tensor, nn
 from tubelet.models.positions import RelativePosition, to_map, to_tokens
 from tubelet.models.trunk import Grid, Kernel, Pooling, grown
 
-NORM_EPS = 1e-6  # of every layer norm of these families
+NORM_EPS = 1e-6  # of every layer norm of these families, where nothing else is said
 
 
 @dataclass(frozen=True)
 class AttentionVariant:
-    """What MViT-v2 adds to the attention of v1 (2112.01526, section 4.1)."""
+    """What MViT-v2 adds to the attention of v1 (2112.01526, section 4.1).
+
+    pool_norm_eps: of the norms behind the pools; 1e-5 in PyTorchVideo's networks.
+    """
 
     rel_spatial: bool = False
     rel_temporal: bool = False
     residual_pooling: bool = False
+    pool_norm_eps: float = NORM_EPS
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
@@ -46,7 +50,15 @@ class Pool(nn.Module):
     x [B, heads, N, d] to [B, heads, N', d]. The class token skips the convolution, not the norm.
     """
 
-    def __init__(self, width: int, *, kernel: Kernel, grid: Grid, class_token: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        kernel: Kernel,
+        grid: Grid,
+        class_token: bool,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         super().__init__()
         self.grid, self.prefix = grid, int(class_token)
         self.conv = nn.Conv3d(
@@ -58,7 +70,7 @@ class Pool(nn.Module):
             groups=width,
             bias=False,
         )
-        self.norm = layer_norm(width)
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
         token, patches = x[:, :, : self.prefix], x[:, :, self.prefix :]
@@ -128,7 +140,13 @@ class PoolingAttention(nn.Module):
         self.residual = variant.residual_pooling
         self.qkv = nn.Linear(dim, 3 * dim_out, bias=qkv_bias)
         self.pool_q, self.pool_k, self.pool_v = (
-            Pool(width, kernel=kernel, grid=pooling.grid, class_token=class_token)
+            Pool(
+                width,
+                kernel=kernel,
+                grid=pooling.grid,
+                class_token=class_token,
+                norm_eps=variant.pool_norm_eps,
+            )
             if kernel
             else nn.Identity()
             for kernel in (pooling.q, pooling.kv, pooling.kv)
