@@ -109,17 +109,29 @@ def write(letter: str, result: dict, svg: str | None = None) -> None:
 
 
 def experiment_a(names: list[str]) -> None:
-    accuracies, result = {}, {}
     for name in names:
-        done = run(base(name), f"a-{name}")
-        accuracies[name] = curve(done, "top1")
+        run(base(name), f"a-{name}")
+    report_a()
+
+
+def report_a() -> None:
+    """From the logs of all runs there are, finished or not; says how many epochs each has had."""
+    accuracies, result = {}, {}
+    for name in NETWORKS:
+        log = RUNS / f"a-{name}" / "log.jsonl"
+        if not log.exists():
+            continue
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        tested = [(r["epoch"] + 1, r["val"]["top1"]) for r in records if "val" in r]
+        accuracies[name] = tested
         result[name] = {
-            "top1": accuracies[name],
-            "loss": curve(done, "loss"),
-            "best": done.best,
-            "train_seconds": seconds(done),
+            "epochs": f"{len(records)} of {EPOCHS}",
+            "top1": tested,
+            "loss": [(r["epoch"] + 1, round(r["loss"], 4)) for r in records],
+            "train_seconds": round(sum(r["seconds"] for r in records), 1),
         }
-    svg = lines_svg(accuracies, title="Order of frames: top-1 (chance 0.25)", x="epoch", y="top-1")
+    title = "Order of frames: top-1 (chance 0.25)"
+    svg = lines_svg(accuracies, title=title, x="epoch", y="top-1")
     write("a", {"chance": 0.25, "test_videos": 4 * TEST_SETS, "networks": result}, svg)
 
 
@@ -260,8 +272,12 @@ def main() -> None:
     parser.add_argument("letters", nargs="*", default=list("dacbe"))
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="Only write a.json from the logs.")
     choices = parser.parse_args()
     torch.set_num_threads(choices.threads)
+    if choices.report:
+        report_a()
+        return
     for letter in choices.letters:
         if letter == "a":
             experiment_a(choices.networks)

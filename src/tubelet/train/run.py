@@ -70,13 +70,14 @@ def train(
 
     run.on_step = on_step
     for record in run.epochs():
+        errors = device.gather(run.bad.errors)
         if device.leads:
             weights = run.final_weights()
             if record.get("best", run.val is None):
                 save_weights(out / "best.safetensors", weights, about)
             save_weights(out / "last.safetensors", weights, about)
             _write_lines(out / "log.jsonl", run.history)
-            bad = [{"path": p, "error": e} for p, e in run.bad.errors.items()]
+            bad = [{"path": p, "error": e} for found in errors for p, e in found.items()]
             _write_lines(out / "bad_samples.jsonl", bad)
             if writer is not None:
                 _write_scalars(writer, record)
