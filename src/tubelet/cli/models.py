@@ -89,7 +89,7 @@ def row(entry: Entry) -> tuple[str, ...]:
         str(clip.crop),
         str(entry.width),
         number(entry.facts.get("params_m")),
-        number(entry.facts.get("gflops", entry.facts["gmacs"])),
+        number(entry.facts.get("gflops", entry.facts.get("gmacs"))),
         accuracy(entry),
         entry.dataset or "-",
         status(entry),

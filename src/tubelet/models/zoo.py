@@ -119,6 +119,7 @@ def _two_streams(entries: Mapping[str, Entry]) -> Iterator[Entry]:
             facts={
                 "source": f"{rgb.facts['source']}; {flow.facts['source']}",
                 "licence": rgb.facts.get("licence"),
+                **{k: round(rgb.facts[k] + flow.facts[k], 6) for k in ("params_m", "gmacs")},
                 "notes": [f"{rgb.id} and {flow.id} side by side; logits averaged"],
             },
         )
