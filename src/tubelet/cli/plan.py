@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import click
+import numpy as np
 
+from tubelet.cli import extract
 from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
@@ -26,6 +31,7 @@ from tubelet.cli.options import (
     with_preset,
 )
 from tubelet.errors import TubeletError, UsageError
+from tubelet.transform import ViewConfig
 from tubelet.types import ClipSpec, VideoInfo, Window
 from tubelet.window import WindowConfig
 
@@ -51,13 +57,15 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     choices = with_preset(choices)
     names = choices["models"] or (DEFAULT_MODEL,)
     facts_of = {name: model_facts(name) for name in names}
-    clips = [facts_of[name][0] for name in names]
+    clips = [facts_of[name].clip for name in names]
     windows = windows_of(clips, choices)
-    for clip in clips:
-        view_of(clip, choices)
+    costs = {
+        name: row_gmacs(facts_of[name], config, view_of(facts_of[name].clip, choices))
+        for name, config in zip(names, windows, strict=True)
+    }
     flow_of(clips, choices)
     size = 4 if choices["dtype"] == "float32" else 2
-    failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
+    failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0, "gmacs": 0.0}
     for item in collect(inputs):
         try:
             with on_disk(item) as path:
@@ -72,29 +80,73 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
         total["seconds"] += facts["duration_s"]
         for name, config in zip(names, windows, strict=True):
             record = plan_record(item.id, name, facts, config)
-            record["bytes"] = len(record["windows"]) * facts_of[name][1] * size
+            record["bytes"] = len(record["windows"]) * facts_of[name].width * size
             total["rows"] += len(record["windows"])
             total["bytes"] += record["bytes"]
+            total["gmacs"] += len(record["windows"]) * (costs[name] or math.nan)
             _print(record, rows=choices["rows"], as_json=choices["as_json"])
     if not choices["as_json"]:
         click.echo(
             f"{total['videos']} videos, {total['seconds'] / 3600:.2f} hours, {total['rows']} rows, "
-            f"{total['bytes'] / 1e6:.1f} MB of features"
+            f"{total['bytes'] / 1e6:.1f} MB of features; {duration(total['gmacs'])}"
         )
     return 1 if failed else 0
 
 
-def model_facts(name: str) -> tuple[ClipSpec, int]:
-    """(clip, feature width) of a model; of networks without an entry, by building them."""
+@dataclass(frozen=True)
+class ModelFacts:
+    """gmacs: multiply-adds of one clip, in 1e9; None where the table does not know."""
+
+    clip: ClipSpec
+    width: int
+    gmacs: float | None
+
+
+def model_facts(name: str) -> ModelFacts:
+    """What the table says of a model; of networks without an entry, what building them says."""
     from tubelet.models import zoo
 
     entry = zoo.find(name)
     if entry is not None:
-        return entry.clip, entry.width
+        return ModelFacts(entry.clip, entry.width, entry.facts.get("gmacs"))
     from tubelet.models.registry import create_model
 
     model = create_model(name, weights=None)
-    return model.clip, model.width
+    return ModelFacts(model.clip, model.width, None)
+
+
+def row_gmacs(facts: ModelFacts, config: WindowConfig, view: ViewConfig) -> float | None:
+    """Multiply-adds of one row: those of the table's clip, scaled to this one's pixels."""
+    if facts.gmacs is None:
+        return None
+    pixels = config.frames * view.crop**2 / (facts.clip.frames * facts.clip.crop**2)
+    return facts.gmacs * pixels * view.views
+
+
+SHARE = 0.4
+"""The share of a CPU's matrix-product rate that the networks are taken to reach."""
+
+
+def duration(gmacs: float) -> str:
+    """The time that so many multiply-adds take here, in words; a guess, and says from what."""
+    if math.isnan(gmacs):
+        return "no time estimate: the cost of this network is not in the table"
+    matrix = np.ones((768, 768), np.float32)
+    product = matrix @ matrix
+    start = time.perf_counter()
+    for _ in range(4):
+        np.matmul(matrix, matrix, out=product)
+    rate = 4 * 768**3 / (time.perf_counter() - start) / 1e9
+    seconds = gmacs / (rate * SHARE)
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit} on this CPU ({_BASIS})"
+    return f"about {seconds:.0f} seconds on this CPU ({_BASIS})"
+
+
+_BASIS = (
+    f"float32 networks at {SHARE:.0%} of its measured matrix-product rate; decoding beside them"
+)
 
 
 def timeline_facts(
@@ -199,3 +251,17 @@ def _frames(frames: Sequence[int]) -> str:
     if len(shown) > 8:
         shown = [*shown[:4], "...", *shown[-2:]]
     return "frames " + " ".join(shown)
+
+
+def _accept_options_of(other: click.Command) -> None:
+    """A command line of `extract` is one of `plan` too: what changes no row is taken and unused."""
+    own = {parameter.name for parameter in command.params}
+    for parameter in other.params:
+        if parameter.name not in own:
+            unused = copy.copy(parameter)
+            unused.required = False
+            unused.hidden = True  # pyright: ignore[reportAttributeAccessIssue]
+            command.params.append(unused)
+
+
+_accept_options_of(extract.command)

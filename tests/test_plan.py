@@ -1,0 +1,68 @@
+"""`tubelet plan` says what extract will do: from packets, without torch, with extract's options."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from tiny import TinyModel
+from tubelet.cli import group
+from tubelet.decode.synthetic import number_picture
+from tubelet.encode import Encoding, encode
+from tubelet.pipeline import Extractor
+from tubelet.window import WindowConfig
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """150 frames at 30 per second."""
+    path = tmp_path_factory.mktemp("plan") / "a.mp4"
+    encode((number_picture(i, width=64, height=48) for i in range(150)), path, encoding=Encoding())
+    return path
+
+
+def plan(*arguments):
+    return CliRunner().invoke(group, ["plan", *map(str, arguments)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("fps", ["native", "12"])
+@pytest.mark.parametrize("tail", ["pad", "drop", "backpad"])
+def test_the_plan_is_what_extract_does(clip, fps, tail):
+    options = ["--window", 4, "--interval", 3, "--stride", 10, "--tail", tail, "--fps", fps]
+    record = json.loads(plan(clip, "--json", "--rows", *options).stdout)
+    rate = None if fps == "native" else 12
+    window = WindowConfig(4, 3, 10, tail=tail, fps=rate)
+    features = Extractor(TinyModel(), window=window)(str(clip))
+    assert record["exact"]
+    assert record["rows"] == len(features.values)
+    for name in ("start_s", "end_s"):
+        planned = [row[name] for row in record["windows"]]
+        assert planned == pytest.approx(getattr(features, name).tolist(), abs=1e-9)
+    assert [row["padded"] for row in record["windows"]] == features.provenance["padded"]
+
+
+def test_a_command_line_of_extract_is_one_of_plan(clip):
+    done = plan(clip, "-o", "nowhere", "--format", "npz", "--taps", "pool", "--workers", 2)
+    assert done.exit_code == 0
+    assert re.search(r"1 videos, .* 3 rows, .*; about \d+ \w+ on this CPU", done.stdout)
+
+
+def test_one_plan_for_several_models(clip):
+    names = ["-m", "slowfast_r50_8x8.k400", "-m", "x3d_m.k400", "-m", "mvit_v2_s_16x4.k400"]
+    lines = plan(clip, "--json", "--rows", *names).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    starts = [[row["start_s"] for row in record["windows"]] for record in records]
+    assert len(records) == 3
+    assert starts[0] == starts[1] == starts[2]
+
+
+def test_no_torch(clip):
+    code = (
+        "import sys; from click.testing import CliRunner; from tubelet.cli import group;"
+        f"done = CliRunner().invoke(group, ['plan', {str(clip)!r}]);"
+        "assert done.exit_code == 0, done.output; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
