@@ -147,20 +147,20 @@ def test_overlapping_windows_and_several_models_compute_each_pair_once(video):
             pixels_of(reader.frames(), view, range(N), flow=source)
         assert source.submitted == 2 * (N - 1)
     extractors = [probe(2, stride=1), probe(2, frames=3, stride=2), probe(5, stride=1)]
-    from tubelet import pipeline
+    from tubelet import lanes
 
     opened = []
-    original = pipeline.open_source
+    original = lanes.open_source
 
     def remembered(*args, **kwargs):
         opened.append(original(*args, **kwargs))
         return opened[-1]
 
-    pipeline.open_source = remembered
+    lanes.open_source = remembered
     try:
         extract_video(video, extractors)
     finally:
-        pipeline.open_source = original
+        lanes.open_source = original
     assert [source.submitted for source in opened] == [N - 1]
 
 

@@ -23,6 +23,7 @@ RUNGS = [
         "align",
     },
     {"inputs", "recording", "modality"},
+    {"lanes"},
     {"presets", "pipeline", "annotations"},
     {"classify", "overlap", "verify", "compare"},
     {"scale", "report", "search"},

@@ -25,18 +25,19 @@ from tubelet.decode.base import open_video
 from tubelet.errors import FeatureError, UsageError, did_you_mean
 from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.flow.pool import shared_pool
-from tubelet.gather import Gatherer, Row
-from tubelet.modality import FlowSource, Shot, flow_facts, in_step, open_source, preparer, uses_flow
+from tubelet.gather import Row
+from tubelet.lanes import Lane, each_row
+from tubelet.modality import flow_facts, uses_flow
 from tubelet.models.device import autocast, resolve_device, resolve_precision
+from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
 from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
-from tubelet.types import Features, Frame, VideoReader
-from tubelet.window import WindowConfig, row_limit, timeline
+from tubelet.types import Features, VideoReader
+from tubelet.window import WindowConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Keep = Literal["clip", "time", "space-time"]
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Merge = Literal["mean", "keep"]
 
@@ -127,6 +128,12 @@ class Extractor:
         if self.batch_size < 1:
             raise UsageError(f"batch size is {self.batch_size}; it must be at least 1")
 
+    @property
+    def lane(self) -> Lane:
+        """How this model's rows are cut out of a video."""
+        options = self.options
+        return Lane(self.window, self.view, self.flow, options.color, options.flow_cache)
+
     def recipe(self) -> dict[str, Any]:
         """Everything that decides the numbers; its hash names comparable rows."""
         options = to_plain(self.options)
@@ -205,12 +212,12 @@ class Extractor:
 
         views = self.view.views
         clip = torch.cat([to_clip(pixels) for pixels in clips]).to(self.device)
-        wanted = [_source_tap(tap, self.options.keep) for tap in self.taps]
+        wanted = [source_tap(tap, self.options.keep) for tap in self.taps]
         with torch.inference_mode(), autocast(self.device, self.precision):
             maps = self.model.features(clip, taps=tuple(dict.fromkeys([*wanted, "pool"])))
             logits = self.model.classify(maps["pool"]) if self.options.logits else None
         out = {
-            tap: reduce_map(_channels_second(tap, maps[source]), self.options.keep)
+            tap: reduce_map(channels_second(tap, maps[source]), self.options.keep)
             for tap, source in zip(self.taps, wanted, strict=True)
         }
         if logits is not None:
@@ -311,7 +318,9 @@ def record_video(
             tally.stage = "decode"
             for recording in recordings:
                 recording.name, recording.length_s = source.name, reader.info.duration_s
-            rows = each_row(reader, extractors, source.start_s, source.end_s, tally)
+            rows = each_row(
+                reader, [e.lane for e in extractors], source.start_s, source.end_s, tally
+            )
             for k, row in ahead(rows):
                 counts[k] += 1
                 if watch:
@@ -369,78 +378,6 @@ def extract_video(
     return [recording.features() for recording in recordings]
 
 
-def _select(
-    frames: Iterator[Frame], start_s: float | None, end_s: float | None, tally: Tally
-) -> Iterator[Shot]:
-    """Frames that appear in [start_s, end_s)."""
-    for frame in frames:
-        tally.decoded += 1
-        tally.frame = frame.index
-        if start_s is not None and frame.time_s < start_s:
-            continue
-        if end_s is not None and frame.time_s >= end_s:
-            return
-        yield Shot(frame)
-
-
-def _count(
-    reader: VideoReader, config: WindowConfig, start_s: float | None, end_s: float | None
-) -> int | None:
-    """Positions of the timeline, in a pass of its own, for windows that depend on them."""
-    if config.rows is None:
-        return None
-    shots = _select(reader.frames(), start_s, end_s, Tally())
-    spans = [(shot.time_s, shot.time_s + shot.duration_s) for shot in shots]
-    return len(timeline([t for t, _ in spans], spans[-1][1], config)) if spans else 0
-
-
-def each_row(
-    reader: VideoReader,
-    extractors: Sequence[Extractor],
-    start_s: float | None,
-    end_s: float | None,
-    tally: Tally,
-) -> Iterator[tuple[int, Row[Prepared]]]:
-    """(extractor's index, its next complete row)."""
-    totals = [_count(reader, e.window, start_s, end_s) for e in extractors]
-    sources: dict[FlowConfig, FlowSource] = {}
-    for e in extractors:
-        if e.flow is not None and e.flow not in sources:
-            color, cache = e.options.color, e.options.flow_cache
-            sources[e.flow] = open_source(e.flow, reader.info, color=color, cache=cache)
-    gatherers = [
-        Gatherer(
-            e.window,
-            prepare=preparer(e.view, sources[e.flow] if e.flow else None),
-            black=black(e.view),
-            native_fps=reader.info.fps,
-            limit=row_limit(reader.info.stream_s, e.window),
-            total=total,
-            pairs=e.flow is not None,
-        )
-        for e, total in zip(extractors, totals, strict=True)
-    ]
-    shots = _select(reader.frames(), start_s, end_s, tally)
-    try:
-        yield from in_step(_each_promised(shots, gatherers), sources)
-    finally:
-        for source in sources.values():
-            source.close()
-
-
-def _each_promised(
-    shots: Iterator[Shot], gatherers: Sequence[Gatherer[Any]]
-) -> Iterator[tuple[int, Row[Any]]]:
-    """(gatherer's index, its next complete row); its flows may still be under way."""
-    for shot in shots:
-        for lane, gatherer in enumerate(gatherers):
-            for row in gatherer.feed(shot):
-                yield lane, row
-    for lane, gatherer in enumerate(gatherers):
-        for row in gatherer.finish():
-            yield lane, row
-
-
 def gather_rows(
     reader: VideoReader,
     extractors: Sequence[Extractor],
@@ -449,7 +386,7 @@ def gather_rows(
 ) -> Iterator[tuple[int, list[Row[Prepared]]]]:
     """(extractor's index, its next batch of complete rows)."""
     waiting: list[list[Row[Prepared]]] = [[] for _ in extractors]
-    for lane, row in each_row(reader, extractors, start_s, end_s, Tally()):
+    for lane, row in each_row(reader, [e.lane for e in extractors], start_s, end_s, Tally()):
         waiting[lane].append(row)
         if len(waiting[lane]) >= extractors[lane].batch_size:
             rows, waiting[lane] = waiting[lane], []
@@ -457,27 +394,6 @@ def gather_rows(
     for lane, rows in enumerate(waiting):
         if rows:
             yield lane, rows
-
-
-def _source_tap(tap: str, keep: Keep) -> str:
-    """With axes kept, "pool" is read from the map that it is the mean of."""
-    return "grid" if tap == "pool" and keep != "clip" else tap
-
-
-def _channels_second(tap: str, values: Tensor) -> Tensor:
-    """ "dense_logits" [B, t, h, w, classes] in the order of the maps."""
-    return values.movedim(-1, 1) if tap.endswith("dense_logits") else values
-
-
-def reduce_map(values: Tensor, keep: Keep) -> Tensor:
-    """[B, D, T, H, W] -> [B, D], [B, T, D] or [B, T, H, W, D]; other ranks stay as they are."""
-    if values.ndim != 5:
-        return values
-    if keep == "clip":
-        return values.mean(dim=(2, 3, 4))
-    if keep == "time":
-        return values.mean(dim=(3, 4)).transpose(1, 2)
-    return values.permute(0, 2, 3, 4, 1)
 
 
 def extract(

@@ -34,7 +34,7 @@ def command(model: str, data: Path, out: Path, **choices: Any) -> int:
     """
     from tubelet.classify import parse_views
     from tubelet.models.class_names import FILES, labels
-    from tubelet.pipeline import resolve_device
+    from tubelet.models.device import resolve_device
     from tubelet.train.evaluate import Evaluation, open_subject
     from tubelet.train.samples import read_split
 

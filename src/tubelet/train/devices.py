@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from tubelet.errors import UsageError
-from tubelet.pipeline import resolve_device
+from tubelet.models.device import resolve_device
 
 
 @dataclass(frozen=True)

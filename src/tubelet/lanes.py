@@ -1,0 +1,104 @@
+"""One pass over a video for several sets of windows at once: frames -> rows of every lane.
+
+frames ──┬─▶ lane 0: windows, view (RGB) ─▶ rows
+         └─▶ lane 1: windows, view (flow) ─▶ rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tubelet.decode.base import Color
+from tubelet.flow.base import FlowConfig
+from tubelet.gather import Gatherer, Row
+from tubelet.modality import FlowSource, Shot, in_step, open_source, preparer
+from tubelet.recording import Tally
+from tubelet.transform import Prepared, ViewConfig, black
+from tubelet.types import Frame, VideoReader
+from tubelet.window import WindowConfig, row_limit, timeline
+
+
+@dataclass(frozen=True)
+class Lane:
+    """The windows of one model, and how their pixels are made. flow: None for RGB."""
+
+    window: WindowConfig
+    view: ViewConfig
+    flow: FlowConfig | None = None
+    color: Color = "auto"
+    flow_cache: Path | None = None
+
+
+def _select(
+    frames: Iterator[Frame], start_s: float | None, end_s: float | None, tally: Tally
+) -> Iterator[Shot]:
+    """Frames that appear in [start_s, end_s)."""
+    for frame in frames:
+        tally.decoded += 1
+        tally.frame = frame.index
+        if start_s is not None and frame.time_s < start_s:
+            continue
+        if end_s is not None and frame.time_s >= end_s:
+            return
+        yield Shot(frame)
+
+
+def _count(
+    reader: VideoReader, config: WindowConfig, start_s: float | None, end_s: float | None
+) -> int | None:
+    """Positions of the timeline, in a pass of its own, for windows that depend on them."""
+    if config.rows is None:
+        return None
+    shots = _select(reader.frames(), start_s, end_s, Tally())
+    spans = [(shot.time_s, shot.time_s + shot.duration_s) for shot in shots]
+    return len(timeline([t for t, _ in spans], spans[-1][1], config)) if spans else 0
+
+
+def each_row(
+    reader: VideoReader,
+    lanes: Sequence[Lane],
+    start_s: float | None,
+    end_s: float | None,
+    tally: Tally,
+) -> Iterator[tuple[int, Row[Prepared]]]:
+    """(lane's index, its next complete row)."""
+    totals = [_count(reader, e.window, start_s, end_s) for e in lanes]
+    sources: dict[FlowConfig, FlowSource] = {}
+    for e in lanes:
+        if e.flow is not None and e.flow not in sources:
+            color, cache = e.color, e.flow_cache
+            sources[e.flow] = open_source(e.flow, reader.info, color=color, cache=cache)
+    gatherers = [
+        Gatherer(
+            e.window,
+            prepare=preparer(e.view, sources[e.flow] if e.flow else None),
+            black=black(e.view),
+            native_fps=reader.info.fps,
+            limit=row_limit(reader.info.stream_s, e.window),
+            total=total,
+            pairs=e.flow is not None,
+        )
+        for e, total in zip(lanes, totals, strict=True)
+    ]
+    shots = _select(reader.frames(), start_s, end_s, tally)
+    try:
+        yield from in_step(_each_promised(shots, gatherers), sources)
+    finally:
+        for source in sources.values():
+            source.close()
+
+
+def _each_promised(
+    shots: Iterator[Shot], gatherers: Sequence[Gatherer[Any]]
+) -> Iterator[tuple[int, Row[Any]]]:
+    """(lane's index, its next complete row); its flows may still be under way."""
+    for shot in shots:
+        for lane, gatherer in enumerate(gatherers):
+            for row in gatherer.feed(shot):
+                yield lane, row
+    for lane, gatherer in enumerate(gatherers):
+        for row in gatherer.finish():
+            yield lane, row
