@@ -15,13 +15,15 @@ from tubelet.decode.base import open_video
 from tubelet.encode import Encoding, encode
 from tubelet.errors import StoreError, VideoError
 from tubelet.flow.base import create_method, flow_config, pack, unpack
-from tubelet.flow.opencv import gray
+from tubelet.flow.opencv import grayscale
 from tubelet.gather import Gatherer
 from tubelet.modality import open_source, pixels_of
 from tubelet.pipeline import Extractor, Options, extract_video
 from tubelet.transform import ViewConfig, prepare, prepare_flow, resize, view_config
 from tubelet.types import ClipSpec
 from tubelet.window import WindowConfig, timeline
+
+gray = grayscale()
 
 N = 11
 DIS = flow_config("dis:preset=fast")

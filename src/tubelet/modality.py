@@ -23,7 +23,7 @@ import numpy as np
 from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, Packed, unpack
 from tubelet.flow.cache import VideoCache, content_of
-from tubelet.flow.pool import FlowPool, shared_pool
+from tubelet.flow.pool import FlowPool, Picture, shared_pool
 from tubelet.gather import Gatherer, Row
 from tubelet.transform import (
     Prepared,
@@ -151,12 +151,12 @@ class FlowSource:
             keep=lambda packed: cache.put(first, second, packed),
         )
 
-    def _picture(self, shot: Shot, whole: ViewConfig) -> Future[Image]:
-        def submit() -> Future[Image]:
+    def _picture(self, shot: Shot, whole: ViewConfig) -> Picture:
+        def promise() -> Picture:
             image = shot.rgb()  # here, in the decoder's thread
             return self.pool.picture(lambda: resize(image, whole))
 
-        return shot.once((self.pool, whole), submit)
+        return shot.once((self.pool, whole), promise)
 
     def close(self) -> None:
         """Cancel what is not needed any more; write the cache out."""

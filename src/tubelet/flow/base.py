@@ -139,12 +139,14 @@ def create_method(config: FlowConfig) -> FlowMethod:
 
 
 def pack(field: Field, config: FlowConfig) -> Packed:
-    """Truncated to +-bound, rounded as configured."""
+    """Truncated to +-bound, rounded as configured. The field itself may be overwritten."""
     bound = np.float32(config.bound)
-    cut = np.clip(field, -bound, bound)
+    cut = np.clip(field, -bound, bound, out=field)
     if config.rounding == "uint8":
-        return np.rint((cut + bound) * (np.float32(255) / (2 * bound))).astype(np.uint8)
-    return cut.astype(np.float16 if config.rounding == "float16" else np.float32)
+        cut += bound
+        cut *= np.float32(255) / (2 * bound)
+        return np.rint(cut, out=cut).astype(np.uint8)
+    return cut.astype(np.float16) if config.rounding == "float16" else cut
 
 
 def unpack(packed: Packed, config: FlowConfig) -> NDArray[np.float32]:

@@ -33,10 +33,10 @@ def load_cv2(method: str) -> ModuleType:
     return cv2
 
 
-def gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def grayscale() -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
     """RGB [H, W, 3] -> [H, W] (BT.601 luma weights, OpenCV's rounding)."""
     cv2 = load_cv2("gray")
-    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # pyright: ignore[reportReturnType]
+    return lambda image: cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
 class OpenCVFlow:

@@ -23,8 +23,28 @@ from numpy.typing import NDArray
 
 from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, Packed, Setting, create_method, pack
+from tubelet.flow.opencv import grayscale
+from tubelet.types import Image
 
-Picture = NDArray[np.uint8]
+
+class Picture:
+    """What the method sees of a frame, made once, by the first thread that needs it."""
+
+    def __init__(
+        self, make: Callable[[], Image], convert: Callable[[Image], NDArray[np.uint8]]
+    ) -> None:
+        self._make: Callable[[], Image] | None = make
+        self._convert = convert
+        self._lock = threading.Lock()
+        self._value: NDArray[np.uint8] | None = None
+
+    def get(self) -> NDArray[np.uint8]:
+        with self._lock:
+            if self._make is not None:
+                self._value = self._convert(self._make())
+                self._make = None
+        assert self._value is not None
+        return self._value
 
 
 class FlowPool:
@@ -39,7 +59,7 @@ class FlowPool:
         self.workers = workers or available_processors()
         first = create_method(config)
         self.recipe: Mapping[str, Setting] = first.recipe
-        self._takes = first.takes
+        self._input = grayscale() if first.takes == "gray" else np.ascontiguousarray
         self._spare = [first]
         self._own = threading.local()
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="flow")
@@ -49,26 +69,18 @@ class FlowPool:
         """Pairs to have under way, so that no thread waits."""
         return max(16, 4 * self.workers)
 
-    def picture(self, make: Callable[[], Picture]) -> Future[Picture]:
-        """A frame at the working resolution, made in a thread: `make()` gives its RGB."""
-        return self._threads.submit(self._picture, make)
-
-    def _picture(self, make: Callable[[], Picture]) -> Picture:
-        image = make()
-        if self._takes == "rgb":
-            return np.ascontiguousarray(image)
-        from tubelet.flow.opencv import gray
-
-        return gray(image)
+    def picture(self, make: Callable[[], Image]) -> Picture:
+        """A frame at the working resolution: `make()` gives its RGB, in a thread, when needed."""
+        return Picture(make, self._input)
 
     def pair(
         self,
-        previous: Future[Picture],
-        following: Future[Picture],
+        previous: Picture,
+        following: Picture,
         *,
         keep: Callable[[Packed], None] | None = None,
     ) -> Future[Packed]:
-        """The packed flow of two frames of this pool; zero where both are the same future.
+        """The packed flow of two frames of this pool; zero where both are the same object.
 
         `keep` is told before the result is there.
         """
@@ -80,12 +92,11 @@ class FlowPool:
 
     def _pair(
         self,
-        previous: Future[Picture],
-        following: Future[Picture],
+        previous: Picture,
+        following: Picture,
         keep: Callable[[Packed], None] | None,
     ) -> Packed:
-        # Pictures were submitted before their pairs and wait for nothing: no deadlock.
-        a, b = previous.result(), following.result()
+        a, b = previous.get(), following.get()
         if a.shape != b.shape:
             raise VideoError(
                 f"a frame of {b.shape[1]} x {b.shape[0]} follows one of {a.shape[1]} x "
@@ -109,13 +120,13 @@ class FlowPool:
                 self._own.method = create_method(self.config)
         return self._own.method
 
-    def pairs(self, frames: Iterable[Picture]) -> Iterator[Packed]:
+    def pairs(self, frames: Iterable[Image]) -> Iterator[Packed]:
         """N RGB frames [H, W, 3] of one size -> N - 1 packed flows, in order, bounded memory.
 
         Raises VideoError for fewer than two frames and for frames of changing size.
         """
         under_way: deque[Future[Packed]] = deque()
-        last: Future[Picture] | None = None
+        last: Picture | None = None
         count = 0
         try:
             for image in frames:
@@ -124,7 +135,7 @@ class FlowPool:
                 if last is not None:
                     under_way.append(self.pair(last, current))
                 last = current
-                if len(under_way) >= self.ahead:
+                if len(under_way) > 2 * self.workers:
                     yield under_way.popleft().result()
             if count < 2:
                 raise VideoError(f"{count} frame(s): optical flow needs two")
