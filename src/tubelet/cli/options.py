@@ -83,13 +83,19 @@ FLOW_OPTIONS: list[Decorator] = [
 ]
 
 
+def _typed(name: str) -> bool:
+    """Whether an option was given on the command line, and not by a preset or default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def flow_of(clips: Sequence[ClipSpec], choices: dict[str, Any]) -> FlowConfig | None:
     """How flow is computed; None where no model takes it. UsageError for options in vain."""
     if any("flow" in clip.modality for clip in clips):
         return flow_config(choices["flow"] or "tvl1", rounding=choices["flow_rounding"])
-    given = [k for k in ("flow", "flow_cache") if choices[k]]
-    if given or choices["flow_rounding"] != "none":
-        name = (given or ["flow_rounding"])[0].replace("_", "-")
+    given = [k for k in ("flow", "flow_rounding", "flow_cache") if _typed(k)]
+    if given:
+        name = given[0].replace("_", "-")
         raise UsageError(
             f"--{name}: none of these models takes optical flow; `tubelet models "
             "'i3d_inception_flow*'` and 'i3d_inception_two_stream*' list those that do"

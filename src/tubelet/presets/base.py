@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+from tubelet.flow.base import Rounding
 from tubelet.transform import ViewConfig
 from tubelet.types import ClipSpec
 from tubelet.window import Index, Resample, Tail, WindowConfig
@@ -21,7 +22,8 @@ class Preset:
     models: ids, the published one first; an id without a tag needs the user's own weights.
     fps, resample: the timeline. frames, interval, stride, length, tail, index, rows: the windows,
     as in `window.WindowConfig`. short_side, crop, fit, long_side, resize: the pixels, as in
-    `transform.ViewConfig`. logits, keep, dtype: what is stored. layout: what `tubelet pack` should
+    `transform.ViewConfig`. flow, flow_rounding: how models that take optical flow get it, as the
+    options of those names. logits, keep, dtype: what is stored. layout: what `tubelet pack` should
     write. offset: where in its window the consumers place a row, for `tubelet align --rule`.
     exact: what these settings reproduce. unsure: what differs or is not known to anybody.
     example: (frames of a video, its rows), for the tests and the explanation.
@@ -53,6 +55,8 @@ class Preset:
     keep: Literal["clip", "time"] = "clip"
     dtype: Literal["float32", "float16"] = "float32"
     rows: int | None = None
+    flow: str | None = None
+    flow_rounding: Rounding = "none"
 
     def window(self, clip: ClipSpec) -> WindowConfig:
         """The windows for a model with this `clip`."""
@@ -101,6 +105,8 @@ class Preset:
             "row_count": self.rows,
             "fit": self.fit,
             "long_side": self.long_side,
+            "flow": self.flow,
+            "flow_rounding": self.flow_rounding,
         }
 
     @property

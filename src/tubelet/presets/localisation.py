@@ -8,6 +8,11 @@ from fractions import Fraction
 from tubelet.presets.base import Preset
 
 I3D_RGB = "i3d_inception_rgb_imagenet.k400_piergiaj"
+TWO_STREAM = "i3d_inception_two_stream.imagenet_k400_piergiaj"
+TVL1_LEVELS = (
+    "the published flow was made by another build of TV-L1 and kept as images of 256 levels, "
+    "mostly JPEG; here OpenCV's, with the levels and without JPEG"
+)
 OPENTAD = "https://github.com/sming256/OpenTAD/blob/main/tools/prepare_data"
 RGB_ONLY = (
     "only the RGB half (1024 of 2048 columns); the published files append optical flow, whose "
@@ -69,8 +74,10 @@ EPIC = Preset(
 
 THUMOS_I3D = Preset(
     name="thumos-i3d",
-    title="THUMOS14 (ActionFormer, TriDet, OpenTAD): I3D RGB, 16 frames every 4, native rate",
-    models=(I3D_RGB,),
+    title="THUMOS14 (ActionFormer, TriDet, OpenTAD): two-stream I3D, 16 frames every 4",
+    models=(TWO_STREAM, I3D_RGB),
+    flow="tvl1",
+    flow_rounding="uint8",
     frames=16,
     interval=1,
     stride=4,
@@ -88,9 +95,10 @@ THUMOS_I3D = Preset(
         "https://github.com/Finspire13/pytorch-i3d-feature-extraction",
         "https://github.com/happyharrycn/actionformer_release/issues/5",
     ),
-    exact="window positions and row count of the script that ActionFormer points to",
+    exact="window positions and row count of the script that ActionFormer points to; 1024 columns "
+    "of RGB, then 1024 of flow in 256 levels of +-20 pixels",
     unsure=(
-        RGB_ONLY,
+        TVL1_LEVELS,
         "a published file of 169.79 s (5094 frames) has 1269 rows, the script's own formula 1270",
         "which of the script's crops (centre, ten crops, squashed) made the files; the centre crop "
         "of 340x256 is taken here (https://github.com/happyharrycn/actionformer_release/issues/150)",
@@ -140,8 +148,10 @@ ANET_SLOWFAST = Preset(
 
 ANET_I3D = Preset(
     name="anet-i3d",
-    title="ActivityNet-1.3 (ActionFormer's anet_i3d): I3D RGB, 16 frames every 16 at 25 fps",
-    models=(I3D_RGB,),
+    title="ActivityNet-1.3 (ActionFormer): two-stream I3D, 16 frames every 16 at 25 fps",
+    models=(TWO_STREAM, I3D_RGB),
+    flow="tvl1",
+    flow_rounding="uint8",
     fps=Fraction(25),
     frames=16,
     interval=1,
@@ -151,8 +161,8 @@ ANET_I3D = Preset(
     offset="half-window",
     example=(3000, 187),
     sources=("https://github.com/happyharrycn/actionformer_release",),
-    exact="window, stride and rate: one row per 0.64 s",
-    unsure=(RGB_ONLY, "the tail rule, the crop and how 25 fps were made are not documented"),
+    exact="window, stride and rate: one row per 0.64 s; 1024 columns of RGB, then 1024 of flow",
+    unsure=(TVL1_LEVELS, "the tail rule, the crop and how 25 fps were made are not documented"),
 )
 
 HACS = replace(
@@ -191,11 +201,15 @@ HACS_SLOWONLY = Preset(
 
 UNAV = Preset(
     name="unav-i3d",
-    title="UnAV-100: I3D RGB by video_features, 24 frames every 8 at 25 fps",
+    title="UnAV-100: two-stream I3D by video_features, 24 frames every 8 at 25 fps",
     models=(
+        "i3d_inception_two_stream.imagenet_k400_hassony2",
         "i3d_inception_rgb_imagenet.k400_hassony2",
+        TWO_STREAM,
         I3D_RGB,
     ),
+    flow="tvl1",
+    flow_rounding="uint8",
     fps=Fraction(25),
     frames=24,
     interval=1,
@@ -212,9 +226,11 @@ UNAV = Preset(
         "https://github.com/ttgeng233/UnAV/issues/7",
         "https://github.com/v-iashin/video_features",
     ),
-    exact="row count: the extractor wants 25 frames (its flow needs one more) and uses 24",
+    exact="row count and pairs: the extractor wants 25 frames, uses 24 and the flows to the next; "
+    "1024 columns of RGB, then 1024 of flow in 256 levels of +-20 pixels",
     unsure=(
-        RGB_ONLY,
+        "its flow is RAFT with weights of its own; --flow raft:weights=FILE takes torchvision's, "
+        "and without it this is TV-L1",
         "video_features re-encodes the video at 25 fps and resizes with antialiasing",
     ),
 )
