@@ -3,7 +3,8 @@
     python benchmarks/kills.py [KILLS]        writes benchmarks/kills.md
 
 For each format: one undisturbed run, then runs over the same OUT that are killed at a random
-moment, one after the other, until everything is done; then a new OUT, until the number of kills is
+moment (after the report of 0 to 5 videos, and a random part of a video's time later), one after
+the other, until everything is done; then a new OUT, until the number of kills is
 reached. After each kill every file that has its final name must be whole and every video with a
 JSON must verify; at the end of each OUT all bytes must equal those of the undisturbed run. The
 processes are real `tubelet extract` runs (cli, decoder, store) with a tiny network in place of a
@@ -31,7 +32,7 @@ from launcher import Launcher
 from tests_support import tree, video
 from tubelet.store.base import CODECS, load
 
-VIDEOS = 4
+VIDEOS = 6
 
 
 def check(out, calm):
@@ -58,7 +59,7 @@ def main():
     chance, started = random.Random(0), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="tubelet-kills-"))
     for k in range(VIDEOS):
-        video(folder / f"in/v{k}.mp4", frames=30, seed=k)
+        video(folder / f"in/v{k}.mp4", frames=12, seed=k)
     launcher = Launcher(folder)
     table, problems = [], []
     for fmt in CODECS:
@@ -73,12 +74,15 @@ def main():
             out = folder / f"out-{counts['folders']}"
             counts["folders"] += 1
             while True:
+                before = time.monotonic()
                 process = launcher.start(*command, "-o", out)
-                time.sleep(chance.random() * length * 0.9)
+                process.lines(chance.randrange(VIDEOS))
+                time.sleep(chance.random() * length / VIDEOS)
                 process.send_signal(signal.SIGKILL)
                 code, _ = process.wait()
-                if code == 0:
+                if code == 0:  # it was faster than the moment: other moments from now on
                     counts["overtaken"] += 1
+                    length = 0.7 * length + 0.2 * (time.monotonic() - before)
                 else:
                     counts["kills"] += 1
                 found, done = check(out, calm) if out.exists() else ([], 0)
