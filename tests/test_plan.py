@@ -18,7 +18,7 @@ from tubelet.window import WindowConfig
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """150 frames at 30 per second."""
+    """150 frames at 25 per second."""
     path = tmp_path_factory.mktemp("plan") / "a.mp4"
     encode((number_picture(i, width=64, height=48) for i in range(150)), path, encoding=Encoding())
     return path
@@ -66,3 +66,23 @@ def test_no_torch(clip):
         "assert done.exit_code == 0, done.output; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_part_of_a_video_counts_as_that_part(clip, tmp_path):
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"id,path,start,end\na,{clip},1,2.5\n")
+    record = json.loads(plan(listed, "--json").stdout)
+    assert record["frames"] == 38  # 25 per second
+    assert record["duration_s"] == pytest.approx(38 / 25, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "."], "is a folder"),
+        (["plan", "x.mp4", "--window", "0"], "window (its frames) is 0"),
+    ],
+)
+def test_messages_name_value_rule_and_way_out(arguments, words):
+    error = CliRunner().invoke(group, arguments).exception
+    assert words in str(error)

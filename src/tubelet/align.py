@@ -78,7 +78,7 @@ def check_rule(rule: str) -> Rule:
         if name == rule:
             return name
     raise UsageError(
-        f"rule {rule!r} is unknown{did_you_mean(rule, known)} It is one of {', '.join(known)}"
+        f"rule {rule!r} is unknown; it is one of {', '.join(known)}{did_you_mean(rule, known)}"
     )
 
 

@@ -23,8 +23,8 @@ def read_annotations(text: str, fmt: str) -> Document:
     """UnknownName for a format that is not there; UsageError, with the place, for broken files."""
     if fmt not in FORMATS:
         raise UnknownName(
-            f"format {fmt!r} is unknown{did_you_mean(fmt, FORMATS)} It is one of "
-            f"{', '.join(FORMATS)}"
+            f"format {fmt!r} is unknown; it is one of "
+            f"{', '.join(FORMATS)}{did_you_mean(fmt, FORMATS)}"
         )
     moments, write = FORMATS[fmt](text)
     if not moments:

@@ -90,5 +90,5 @@ class StoreError(TubeletError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence such as `; did you mean 'x3d_s'?`, or nothing when no name is near."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)
     return f"; did you mean {', '.join(repr(n) for n in near)}?" if near else ""

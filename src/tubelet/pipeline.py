@@ -122,8 +122,8 @@ class Extractor:
             if tap not in self.model.taps:
                 known = self.model.taps
                 raise UsageError(
-                    f"tap {tap!r} is unknown to {self.name}{did_you_mean(tap, known)} "
-                    f"It has {', '.join(known)}"
+                    f"tap {tap!r} is unknown to {self.name}; "
+                    f"it has {', '.join(known)}{did_you_mean(tap, known)}"
                 )
         if self.batch_size < 1:
             raise UsageError(f"batch size is {self.batch_size}; it must be at least 1")

@@ -98,7 +98,8 @@ class WindowConfig:
         for name in ("frames", "interval", "stride", "length", "rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; it must be a whole number of at least 1")
+                shown = "window (its frames)" if name == "frames" else name
+                raise UsageError(f"{shown} is {value}; it must be a whole number of at least 1")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise UsageError(f"fps is {self.fps}; it must lie in (0, 1000], or be `native`")
         for name, kinds in (("tail", Tail), ("resample", Resample), ("index", Index)):

@@ -172,7 +172,7 @@ def timeline_facts(
         "first": inside[0] if inside else 0,
         "fps": found.fps,
         "stream_s": found.stream_s,
-        "duration_s": found.end_s - times[0],
+        "duration_s": ends[inside[-1]] - times[inside[0]] if inside else 0.0,
         "exact": found.exact,
         "reason": found.reason,
     }

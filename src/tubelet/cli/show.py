@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
-from tubelet.errors import StoreError
+from tubelet.errors import StoreError, UsageError
 from tubelet.types import Features, VideoInfo
 
 
@@ -24,6 +24,11 @@ def command(path: str, as_json: bool, debug: bool) -> None:
     """
     from tubelet.store.base import CODECS, load
 
+    if Path(path).is_dir():
+        raise UsageError(
+            f"{path} is a folder; name a video or a feature file in it, or ask `tubelet status` "
+            "about an output folder, `tubelet plan --fps 25` about a folder of frames"
+        )
     suffix = Path(path).suffix
     if suffix == ".json" or suffix[1:] in CODECS:
         features = load(path)

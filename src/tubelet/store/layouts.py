@@ -169,8 +169,8 @@ def find_layout(name: str) -> Layout:
     """UnknownName, with near names."""
     if name not in LAYOUTS:
         raise UnknownName(
-            f"layout {name!r} is unknown{did_you_mean(name, LAYOUTS)} It is one of "
-            f"{', '.join(LAYOUTS)}"
+            f"layout {name!r} is unknown; it is one of "
+            f"{', '.join(LAYOUTS)}{did_you_mean(name, LAYOUTS)}"
         )
     return LAYOUTS[name]
 
