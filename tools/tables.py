@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tools.figures.shapes import maps, network, positions
+from tools.figures.shapes import alike, maps, network
 
 from tubelet.models import zoo
 from tubelet.models.zoo import Entry
@@ -136,17 +136,17 @@ def cost(entry: Entry) -> str:
 
 def averaged(entry: Entry) -> str:
     """What "pool" is the mean of."""
-    config = getattr(network(entry.id), "config", None)
+    name = alike(entry.id)
+    config = getattr(network(name), "config", None)
     if getattr(config, "class_token", False) and not getattr(config, "mean_pooling", False):
         return "class token"
-    cells = maps(entry.id)["grid"]
+    cells = maps(name)["grid"]
     if hasattr(config, "lin5"):
-        before = maps(entry.id)["conv5"][1:]
+        before = maps(name)["conv5"][1:]
         return f"{before[0]}×{before[1]}×{before[2]}, then a layer"
     if hasattr(config, "lateral_kernel"):
-        slow, fast = (maps(entry.id)[f"res5_{name}"] for name in ("slow", "fast"))
+        slow, fast = (maps(name)[f"res5_{end}"] for end in ("slow", "fast"))
         return f"{slow[1]}×{slow[2]}×{slow[3]} and {fast[1]}×{fast[2]}×{fast[3]}"
-    assert positions(cells)
     return f"{cells[1]}×{cells[2]}×{cells[3]}"
 
 

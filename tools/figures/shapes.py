@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 from unittest import mock
@@ -28,6 +28,18 @@ def network(arch: str) -> Any:
     family, config = config_of(*zoo.arch_for(arch))
     with torch.device("meta"):
         return family.build(config).eval()
+
+
+@cache
+def alike(name: str) -> str:
+    """The first name so far that has the same network and size of clip, whatever its classes."""
+    family, config = config_of(*zoo.arch_for(name))
+    clip = replace(config.clip, interval=1, mean=(), std=(), sampling="dense")
+    same = replace(config, num_classes=0, activation="none", clip=clip)
+    return _SEEN.setdefault(f"{family.__name__} {same}", name)
+
+
+_SEEN: dict[str, str] = {}
 
 
 def clip_shape(arch: str) -> Shape:
