@@ -38,7 +38,7 @@ from tubelet.flow.pool import FlowPool, available_processors
 from tubelet.modality import FlowSource, each_pair, select
 from tubelet.transform import ViewConfig
 
-ROUNDS = 3
+ROUNDS = 6
 METHODS = ["tvl1", "dis", "dis:preset=fast", "farneback"]
 
 
