@@ -98,6 +98,15 @@ def test_every_id_is_listed():
     assert [name for name in zoo.list_models() if f"| `{name}` |" not in text] == []
 
 
+@pytest.mark.parametrize("name", tables.DOCUMENTS)
+def test_ids_exist(name):
+    text = (ROOT / name).read_text("utf-8")
+    starts = tuple({arch.split("_")[0] for arch in zoo.table().archs})
+    for found in re.findall(r"`([a-z0-9_]+\.[a-z0-9_]+)`", text):
+        if found.startswith(starts) and not found.endswith((".py", ".md")):
+            assert zoo.find(found), found
+
+
 def test_costs_belong_to_the_table():
     assert set(tables.costs()) == set(zoo.list_models())
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tools.figures.shapes import alike, maps, network
+from tools.figures.shapes import alike, maps
 
 from tubelet.models import zoo
+from tubelet.models.registry import config_of
 from tubelet.models.zoo import Entry
 
 ROOT = Path(__file__).parents[1]
@@ -136,10 +137,10 @@ def cost(entry: Entry) -> str:
 
 def averaged(entry: Entry) -> str:
     """What "pool" is the mean of."""
-    name = alike(entry.id)
-    config = getattr(network(name), "config", None)
+    _, config = config_of(entry.arch, entry)
     if getattr(config, "class_token", False) and not getattr(config, "mean_pooling", False):
         return "class token"
+    name = alike(entry.id)
     cells = maps(name)["grid"]
     if hasattr(config, "lin5"):
         before = maps(name)["conv5"][1:]
