@@ -55,7 +55,8 @@ def assert_whole(out):
         for name, digest in record.get("files", {}).items():
             assert sha256_of(out / name) == digest
     for path in out.rglob("*.npy"):
-        np.load(path)
+        if not path.name.startswith(".tubelet-tmp-"):
+            np.load(path)
     for line in failures(out).values():
         assert line["id"]
 
