@@ -50,6 +50,9 @@ def measure(source, out, options):
     from tubelet.window import WindowConfig
 
     class Silent:
+        def expect(self, videos):
+            pass
+
         def advance(self, *args):
             pass
 

@@ -20,6 +20,9 @@ class Heard:
         self.outcomes: list[Outcome] = []
         self.notes, self.rows = [], 0
 
+    def expect(self, videos):
+        self.expected = videos
+
     def advance(self, name, rows, fraction):
         assert fraction is None or 0 <= fraction <= 1.0001
         self.rows += rows

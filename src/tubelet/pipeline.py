@@ -128,6 +128,11 @@ class Extractor:
         if self.batch_size < 1:
             raise UsageError(f"batch size is {self.batch_size}; it must be at least 1")
 
+    def move_to(self, device: str) -> None:
+        """Run there from now on. The recipe stays: `device` must be of the same kind."""
+        self.device = resolve_device(device)
+        self.model = self.model.to(self.device)
+
     @property
     def lane(self) -> Lane:
         """How this model's rows are cut out of a video."""

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from launcher import Launcher
 from tests_support import failures, go, tiny, tree, video
@@ -17,6 +18,7 @@ from tiny import TinyModel
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
+from tubelet.models.device import device_list
 from tubelet.scale import claims as claims_module
 from tubelet.scale.claims import Claims, is_stale
 from tubelet.scale.status import status_of
@@ -171,6 +173,26 @@ def test_bytes_do_not_depend_on_how_they_were_made(videos, tmp_path):
     for other in ("workers", "resumed"):
         found = {n: d for n, d in tree(tmp_path / other).items() if n.startswith("v")}
         assert found == plain, other
+
+
+def test_a_process_per_device(videos, tmp_path):
+    """Two devices are two processes, whatever --workers says; the bytes are those of one."""
+    go([videos], tmp_path / "plain")
+    failed, _ = go([videos], tmp_path / "devices", devices=("cpu", "cpu"))
+    assert failed == 0
+    plain, found = tree(tmp_path / "plain"), tree(tmp_path / "devices")
+    assert {k for k in found if found[k] != plain.get(k)} <= {"tubelet.json"}
+    assert found.keys() == plain.keys()
+
+
+def test_device_lists(launcher, videos, tmp_path):
+    assert device_list("cpu") == ("cpu",)
+    assert device_list("cpu,cpu") == ("cpu", "cpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="'cuda:0' is not available; this machine has cpu"):
+            device_list("cuda:0,1")
+    code, text = launcher.run(*extract(videos, tmp_path / "out", "--device", "cpu,cpu"))
+    assert code == 0, text
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(3, 1), (1000, 1), (3, 2)])

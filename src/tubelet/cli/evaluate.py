@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG, DEVICE, WEIGHTS
-from tubelet.errors import UsageError
 
 
 @click.command(name="evaluate")
@@ -35,6 +34,7 @@ def command(model: str, data: Path, out: Path, **choices: Any) -> int:
     from tubelet.classify import parse_views
     from tubelet.models.class_names import FILES, labels
     from tubelet.models.device import resolve_device
+    from tubelet.scale.shard import parse_shard
     from tubelet.train.evaluate import Evaluation, open_subject
     from tubelet.train.samples import read_split
 
@@ -48,7 +48,7 @@ def command(model: str, data: Path, out: Path, **choices: Any) -> int:
         classes = Path(choices["classes"]).read_text(encoding="utf-8").split("\n")
         classes = [line.strip() for line in classes if line.strip()]
     split = read_split(data, classes=classes, root=choices["root"], multi_label=subject.multi_label)
-    evaluation = Evaluation(out, subject, split, views=views, shard=shard)
+    evaluation = Evaluation(out, subject, split, views=views, shard=(shard.index, shard.count))
 
     def tell(sample: Any, error: str | None) -> None:
         click.echo(f"{sample.path}: {'failed: ' + error if error else 'done'}", err=True)
@@ -66,11 +66,3 @@ def command(model: str, data: Path, out: Path, **choices: Any) -> int:
         if not (out / "predictions.parquet").exists():
             click.echo("predictions.parquet is not written: pyarrow is not installed", err=True)
     return 1 if progress.failed else 0
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "1/4" -> (1, 4). UsageError for anything else."""
-    first, _, count = text.partition("/")
-    if not (first.isdigit() and count.isdigit() and int(first) < int(count)):
-        raise UsageError(f"shard {text!r}: need i/n with 0 <= i < n, such as 0/4")
-    return int(first), int(count)

@@ -13,7 +13,6 @@ import click
 from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
-    DEVICE,
     FLOW_OPTIONS,
     MODELS,
     PRESET,
@@ -51,7 +50,12 @@ from tubelet.window import parse_fps
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32")
-@DEVICE
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:N, mps; cuda:0,1 runs a process on each.",
+)
 @click.option(
     "--batch-size",
     type=int,
@@ -61,6 +65,11 @@ from tubelet.window import parse_fps
     "may depend on its neighbours.",
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only share I (from 0) of N: disjoint, balanced by duration. For N machines.",
+)
 @click.option(
     "--threads",
     type=click.IntRange(1),
@@ -92,7 +101,9 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     choices = with_preset(choices)
     from tubelet.cli.progress import Progress
     from tubelet.inputs import collect, is_frame_folder
+    from tubelet.models.device import device_list
     from tubelet.scale.local import Job, run
+    from tubelet.scale.shard import parse_shard
     from tubelet.store.base import codec_of
 
     codec_of(choices["fmt"])
@@ -100,6 +111,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     for path in inputs:
         if frame_rate is None and os.path.isdir(path) and is_frame_folder(Path(path)):
             raise UsageError(f"{path} is a folder of frames: say how fast they were, --fps 25")
+    devices = device_list(choices["device"])
     job = Job(
         inputs=collect(inputs),
         out=out,
@@ -112,12 +124,14 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         frame_rate=frame_rate,
         debug_frames=choices["debug_frames"],
         debug=choices["debug"],
+        shard=parse_shard(choices["shard"]) if choices["shard"] else None,
+        devices=devices,
     )
     if choices["threads"] is not None:
         import torch
 
         torch.set_num_threads(choices["threads"])
-    extractors = build_extractors(choices)
+    extractors = build_extractors({**choices, "device": devices[0]})
     with Progress(len(job.inputs)) as progress:
         failures = run(job, extractors, progress)
     print(progress.summary(), file=sys.stderr)

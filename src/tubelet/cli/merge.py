@@ -28,12 +28,15 @@ def command(folders: tuple[Path, ...], dest: Path, as_json: bool, debug: bool) -
     done = merge(folders, dest)
     for identity, why in done.damaged.items():
         print(f"{identity}: not copied: {why}", file=sys.stderr)
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
     if as_json:
         summary = {
             "dest": str(dest),
             "copied": done.copied,
             "same": done.same,
             "damaged": done.damaged,
+            "notes": done.notes,
         }
         click.echo(json.dumps(summary, ensure_ascii=False))
     else:

@@ -40,6 +40,11 @@ class Progress:
     def seconds(self) -> float:
         return max(time.monotonic() - self.started, 1e-9)
 
+    def expect(self, videos: int) -> None:
+        """So many videos are this run's, of those that were named."""
+        if self._bar:
+            self._bar.update(self._task, total=videos)
+
     def advance(self, name: str, rows: int, fraction: float | None) -> None:
         """`rows` more windows; `fraction` of this video is done, where that is known."""
         self._windows += rows

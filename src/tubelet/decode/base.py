@@ -95,6 +95,23 @@ def scan_video(
     return scan(name)
 
 
+def video_seconds(
+    path: str | os.PathLike[str], *, fps: Fraction | float | str | None = None
+) -> float:
+    """How long an input is, by its header where that says it, else by its packets.
+
+    A hint for planning work: nothing is decoded. Raises as `scan_video`.
+    """
+    from tubelet.decode.scan import header_seconds
+
+    name = os.fspath(path)
+    if _choose(name, "auto") == "pyav" and Path(name).is_file():
+        promised = header_seconds(name)
+        if promised is not None:
+            return promised
+    return scan_video(name, fps=fps).end_s
+
+
 def _must_be_a_file(name: str) -> None:
     """A pipe or a device could block for ever."""
     if Path(name).is_dir():

@@ -107,6 +107,18 @@ def scan(path: str) -> Timeline:
         )
 
 
+def header_seconds(path: str) -> float | None:
+    """The duration that a header promises, of the video stream or of the whole file; None where
+    it promises none. Raises the VideoErrors of opening."""
+    with open_container(path) as container:
+        stream = video_stream(container, path)
+        own = stream.duration
+        if own and own > 0:
+            return float(own * time_base(stream))
+        whole = container.duration
+        return whole / 1_000_000 if whole and whole > 0 else None
+
+
 def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: bool) -> None:
     if packet.is_corrupt:
         tally.doubts("a packet is marked as damaged")

@@ -22,7 +22,32 @@ def resolve_device(device: str) -> str:
     if not present.get(kind, False):
         have = ", ".join(k for k, v in present.items() if v)
         raise UsageError(f"device {device!r} is not available; this machine has {have}")
+    number = device.partition(":")[2]
+    if kind == "cuda" and number.isdecimal() and int(number) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {device!r} is not there; this machine has cuda:0 to "
+            f"cuda:{torch.cuda.device_count() - 1}"
+        )
     return device
+
+
+def device_list(text: str) -> tuple[str, ...]:
+    """`cuda:0,1` -> ("cuda:0", "cuda:1"); `cuda:0,cuda:1` and a single device too.
+
+    UsageError for devices of several kinds: their last bits differ, and maybe their precision.
+    """
+    found: list[str] = []
+    for part in text.split(","):
+        name = part.strip()
+        if name.isdecimal() and found and ":" in found[0]:
+            name = f"{found[0].split(':')[0]}:{name}"
+        found.append(resolve_device(name))
+    kinds = sorted({name.split(":")[0] for name in found})
+    if len(kinds) > 1:
+        raise UsageError(
+            f"device {text!r} mixes {' and '.join(kinds)}; a run has one kind, such as cuda:0,1"
+        )
+    return tuple(found)
 
 
 def resolve_precision(precision: str, device: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.pipeline import Extractor
+from tubelet.scale.shard import Shard
 from tubelet.store.base import Folder, open_folder
 
 
@@ -21,7 +22,8 @@ class Job:
     strict: a damaged video fails. fail_fast: stop at the first failure. retry_failed: only inputs
     that are in failures.jsonl. workers: processes; each has as many threads as this one, so that
     the bytes do not depend on their number. frame_rate: of frame folders. debug_frames:
-    contact sheets per video. debug: tracebacks with the failures.
+    contact sheets per video. debug: tracebacks with the failures. shard: only this share of the
+    inputs. devices: where the workers' models run, in turn; () for where they are.
     """
 
     inputs: Sequence[Input]
@@ -35,6 +37,8 @@ class Job:
     frame_rate: Fraction | None = None
     debug_frames: int = 0
     debug: bool = False
+    shard: Shard | None = None
+    devices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -58,13 +62,19 @@ class Outcome:
 class Reporter(Protocol):
     """Who hears of progress; `cli.progress.Progress` for people."""
 
+    def expect(self, videos: int) -> None: ...
     def advance(self, name: str, rows: int, fraction: float | None) -> None: ...
     def done(self, outcome: Outcome) -> None: ...
     def note(self, text: str) -> None: ...
 
 
-def open_folders(job: Job, extractors: Sequence[Extractor]) -> list[Folder]:
-    """OUT for one model, OUT/<model> for each of several. UsageError for what cannot be."""
+def open_folders(
+    job: Job, extractors: Sequence[Extractor], facts: Mapping[str, Any] | None = None
+) -> list[Folder]:
+    """OUT for one model, OUT/<model> for each of several. UsageError for what cannot be.
+
+    facts: of this run, recorded beside the recipe.
+    """
     names = [folder_name(e.name) for e in extractors]
     if len(set(names)) < len(names):
         raise UsageError(f"two models share the folder name {_twice(names)!r}")
@@ -72,7 +82,7 @@ def open_folders(job: Job, extractors: Sequence[Extractor]) -> list[Folder]:
         open_folder(
             job.out / name if len(extractors) > 1 else job.out,
             recipe=e.recipe(),
-            run={**e.run_facts(), "workers": job.workers},
+            run={**e.run_facts(), "workers": job.workers, **(facts or {})},
             fmt=job.fmt,
             overwrite=job.overwrite,
         )

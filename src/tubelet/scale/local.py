@@ -25,6 +25,7 @@ from tubelet.pipeline import Batches, Extractor, record_video
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims
 from tubelet.scale.job import Job, Outcome, Reporter, open_folders
+from tubelet.scale.lengths import share_of
 from tubelet.scale.sheet import write_sheet
 from tubelet.store.atomic import sweep
 from tubelet.store.base import Folder, check_ids
@@ -44,13 +45,15 @@ def run(job: Job, extractors: Sequence[Extractor], report: Reporter) -> int:
     OUT stops being writable.
     """
     check_ids(item.id for item in job.inputs)
-    folders = open_folders(job, extractors)
+    job, facts = share_of(job, report)
+    folders = open_folders(job, extractors, facts)
     sweep(job.out)
     if job.retry_failed:
         failed = {i for b in _books(job, folders) for i in b.read()}
         job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
+    report.expect(len(job.inputs))
     with Claims(job.out, total=len(job.inputs)) as claims:
-        if job.workers > 1 and len(job.inputs) > 1:
+        if max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1:
             from tubelet.scale.workers import run_workers
 
             return run_workers(job, extractors, folders, report)

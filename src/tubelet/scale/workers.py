@@ -37,10 +37,11 @@ GRACE_S = 30.0
 @dataclass
 class Hand:
     """A worker as its parent sees it. busy: videos it was given and has not reported. greeted: it
-    has spoken once, so it could start."""
+    has spoken once, so it could start. device: where its models run; None for where they are."""
 
     process: BaseProcess
     pipe: Connection
+    device: str | None = None
     busy: dict[str, Input] = field(default_factory=dict[str, Input])
     greeted: bool = False
     ended: bool = False
@@ -76,8 +77,10 @@ class Foreman:
     def work(self) -> int:
         """Until every video is reported. StoreError when OUT stopped being writable."""
         try:
-            for _ in range(min(self._job.workers, len(self._job.inputs))):
-                self._hands.append(self._hire())
+            devices = self._job.devices or (None,)
+            wanted = max(self._job.workers, len(self._job.devices))
+            for k in range(min(wanted, len(self._job.inputs))):
+                self._hands.append(self._hire(devices[k % len(devices)]))
             while any(not hand.ended for hand in self._hands):
                 self._listen()
         finally:
@@ -86,14 +89,14 @@ class Foreman:
             raise StoreError(self._broken)
         return self._failed
 
-    def _hire(self) -> Hand:
+    def _hire(self, device: str | None) -> Hand:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
-            target=_worker, args=(theirs, self._order, self._extractors), daemon=True
+            target=_worker, args=(theirs, self._order, self._extractors, device), daemon=True
         )
         process.start()
         theirs.close()
-        return Hand(process, ours)
+        return Hand(process, ours, device)
 
     def _listen(self) -> None:
         """The next messages, or the end of a worker."""
@@ -149,7 +152,7 @@ class Foreman:
         if not hand.greeted:
             self._broken = f"a worker could not start: it ended with {how}"
         elif hand.busy or self._left:
-            self._hands.append(self._hire())
+            self._hands.append(self._hire(hand.device))
 
     def _dismiss(self) -> None:
         """End what still runs: each worker drops its video and lets its claims go."""
@@ -193,6 +196,9 @@ class _Teller:
         except OSError:
             raise KeyboardInterrupt from None
 
+    def expect(self, videos: int) -> None:
+        """The parent knows."""
+
     def advance(self, name: str, rows: int, fraction: float | None) -> None:
         self.send("advance", (name, rows, fraction))
 
@@ -219,8 +225,8 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _worker(pipe: Connection, order: bytes, extractors: bytes) -> None:
-    """A worker's main function."""
+def _worker(pipe: Connection, order: bytes, extractors: bytes, device: str | None) -> None:
+    """A worker's main function. device: where its models belong."""
     import torch
 
     # Ctrl-C reaches the whole group; the parent decides and says so with SIGTERM.
@@ -233,6 +239,9 @@ def _worker(pipe: Connection, order: bytes, extractors: bytes) -> None:
         torch.set_num_threads(threads)
         os.environ.update(environment)
         models: list[Extractor] = pickle.loads(extractors)  # noqa: S301
+        if device is not None:
+            for model in models:
+                model.move_to(device)
         with Claims(job.out, total=0) as claims:
             try:
                 Worker(job, models, folders, claims, teller, before).work(teller.items())

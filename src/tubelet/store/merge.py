@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from tubelet.store.listing import Finished, read_failures, read_folder
 @dataclass(frozen=True)
 class Merged:
     """copied: ids that came; same: ids that were there already, with the same bytes;
-    damaged: {id: why}, of files that were not copied."""
+    damaged: {id: why}, of files that were not copied; notes: shards that are missing."""
 
     copied: list[str]
     same: list[str]
     damaged: dict[str, str]
+    notes: list[str] = field(default_factory=list[str])
 
 
 def merge(sources: Sequence[Path], dest: Path) -> Merged:
@@ -41,7 +42,8 @@ def merge(sources: Sequence[Path], dest: Path) -> Merged:
         _check_same_recipe(first, folder)
     owners = _owners([*there, *folders])
     if not there:
-        write_json(dest / RECIPE, first.record)
+        run = {k: v for k, v in first.record.get("run", {}).items() if not k.startswith("shard")}
+        write_json(dest / RECIPE, {**first.record, "run": run})
     copied: list[str] = []
     same: list[str] = []
     damaged: dict[str, str] = {}
@@ -56,7 +58,29 @@ def merge(sources: Sequence[Path], dest: Path) -> Merged:
         else:
             copied.append(identity)
     _join_failures([*there, *folders], dest, done={*copied, *same})
-    return Merged(copied, same, damaged)
+    return Merged(copied, same, damaged, _shard_notes(folders))
+
+
+def _shard_notes(folders: Sequence[Finished]) -> list[str]:
+    """What is odd about the shards (`extract --shard i/n`) that these folders were made by."""
+    plans: dict[str, set[str]] = {}
+    for folder in folders:
+        run = folder.record.get("run", {})
+        if "shard_plan" in run:
+            plans.setdefault(run["shard_plan"], set()).add(run["shard"])
+    notes: list[str] = []
+    if len(plans) > 1:
+        notes.append(
+            f"shards of {len(plans)} different plans ({', '.join(sorted(plans))}): their lists or "
+            "files were not the same, so a video may be in none of them; run the whole list into "
+            "the joined folder to be sure"
+        )
+    for shards in plans.values():
+        count = int(next(iter(shards)).partition("/")[2])
+        absent = [f"{k}/{count}" for k in range(count) if f"{k}/{count}" not in shards]
+        if absent:
+            notes.append(f"shard {', '.join(absent)} is not among these folders")
+    return notes
 
 
 def _check_same_recipe(first: Finished, other: Finished) -> None:
