@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "tubelet"
 
 RUNGS = [
     {"types", "errors"},
-    {"config", "cache"},
+    {"config", "cache", "insight"},
     {"window"},
     {
         "decode",
@@ -22,10 +22,11 @@ RUNGS = [
         "flow",
         "align",
     },
-    {"inputs", "recording", "modality"},
+    {"inputs", "recording", "modality", "collection"},
     {"lanes"},
     {"presets", "pipeline", "annotations"},
-    {"classify", "overlap", "verify", "compare"},
+    {"recipe"},
+    {"classify", "overlap", "verify", "compare", "scores"},
     {"scale", "report", "search"},
     {"serve", "train"},
     {"cli"},

@@ -19,11 +19,12 @@ from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.pipeline import Extractor, Options
 from tubelet.presets import PRESETS
+from tubelet.recipe import window_config
 from tubelet.scale.job import Job
 from tubelet.scale.local import run
 from tubelet.store.layouts import Packing, pack
 from tubelet.store.listing import read_folder
-from tubelet.verify import verify, window_config
+from tubelet.verify import verify
 from tubelet.window import WindowConfig
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tubelet.decode.base import scan_video
 from tubelet.errors import StoreError, TubeletError
+from tubelet.recipe import window_config
 from tubelet.store.base import CODECS, RESERVED
 from tubelet.store.listing import Finished, read_folder
 from tubelet.types import Features, VideoInfo
@@ -164,12 +165,6 @@ def planned(
     )
     windows = plan_windows(info, config, shown, last)
     return row_times(windows, shown, last, config, found.fps), found.exact
-
-
-def window_config(plain: Mapping[str, Any]) -> WindowConfig:
-    """The windows of a recipe. TypeError, ValueError or UsageError for another version's."""
-    fps = plain.get("fps")
-    return WindowConfig(**{**plain, "fps": None if fps is None else Fraction(fps)})
 
 
 def _orphans(folder: Finished) -> Iterator[str]:

@@ -21,6 +21,7 @@ VERBS = {
     "flow": "optical flow of videos, as arrays or as a colour video",
     "map": "seconds of a video -> rows of its features, and back",
     "align": "annotation files with feature rows added",
+    "search": "the moments of an output folder that are most alike one, or another video",
     "verify": "checksums, shapes, numbers, and rows against the plan",
     "compare": "two feature sets row by row",
     "pack": "features as the files that other tools read",

@@ -66,6 +66,16 @@ def read_folder(path: str | Path) -> Finished:
     return Finished(path, record, ids, tuple(failed))
 
 
+def read_folders(path: str | Path) -> list[Finished]:
+    """OUT itself, or the folders of its models, sorted. UsageError where there is no recipe."""
+    path = Path(path)
+    if not (path / RECIPE).exists():
+        below = [read_folder(file.parent) for file in sorted(path.glob(f"*/{RECIPE}"))]
+        if below:
+            return below
+    return [read_folder(path)]
+
+
 def read_failures(path: Path) -> list[dict[str, Any]]:
     """Lines of failures.jsonl; lines that are not ours are left out."""
     file = path / "failures.jsonl"
