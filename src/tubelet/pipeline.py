@@ -12,7 +12,6 @@ import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -28,7 +27,7 @@ from tubelet.flow.pool import shared_pool
 from tubelet.gather import Row
 from tubelet.lanes import Lane, each_row
 from tubelet.modality import flow_facts, uses_flow
-from tubelet.models.device import autocast, resolve_device, resolve_precision
+from tubelet.models.device import autocast, resolve_device, resolve_precision, resolve_runtime
 from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
 from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Merge = Literal["mean", "keep"]
+Runtime = Literal["fast", "reference"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Extractor:
     model: a name for `create_model`, or a network that satisfies `types.VideoModel`.
     window, view: defaults from the model's `clip`. device: auto, cpu, cuda, cuda:N, mps.
     batch_size: clips per forward pass. Above 1 a row's last bits may depend on its neighbours.
+    runtime: "fast" runs a network rebuilt for inference where there is one (`models.fast`),
+    "reference" the readable one; `self.runtime` tells which it became.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Extractor:
         device: str = "auto",
         batch_size: int = 1,
         name: str | None = None,
+        runtime: Runtime = "fast",
     ) -> None:
         if isinstance(model, str):
             from tubelet.models.registry import create_model
@@ -107,7 +110,10 @@ class Extractor:
         size = (self.window.frames, self.view.crop)
         if hasattr(model, "resized") and size != (clip.frames, clip.crop):
             model = model.resized(frames=size[0], crop=size[1])  # position tables, as when loading
-        self.model = model.to(self.device).eval()
+        self.weights_sha256 = digest_of(model)
+        self.model, self.runtime = resolve_runtime(
+            model, runtime, device=self.device, precision=self.precision
+        )
         self.flow: FlowConfig | None = None
         if uses_flow(self.view):
             self.flow = self.options.flow or flow_config()
@@ -159,18 +165,6 @@ class Extractor:
             "decoder": "every frame in display order; undecodable packets skipped and counted",
         }
 
-    @cached_property
-    def weights_sha256(self) -> str:
-        """Of the released file; of the numbers themselves for weights that no file holds."""
-        known = getattr(self.model, "weights_sha256", None)
-        if known:
-            return known
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
-
     def run_facts(self) -> dict[str, Any]:
         """What does not decide the numbers but may explain their last bit.
 
@@ -182,6 +176,7 @@ class Extractor:
             "device": self.device,
             "threads": torch.get_num_threads() if self.device == "cpu" else None,
             "batch_size": self.batch_size,
+            "runtime": self.runtime,
             "tubelet": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "av")},
@@ -218,7 +213,7 @@ class Extractor:
         views = self.view.views
         clip = torch.cat([to_clip(pixels) for pixels in clips]).to(self.device)
         wanted = [source_tap(tap, self.options.keep) for tap in self.taps]
-        with torch.inference_mode(), autocast(self.device, self.precision):
+        with torch.inference_mode(), autocast(self.device, self.precision, self.runtime):
             maps = self.model.features(clip, taps=tuple(dict.fromkeys([*wanted, "pool"])))
             logits = self.model.classify(maps["pool"]) if self.options.logits else None
         out = {
@@ -236,6 +231,18 @@ class Extractor:
         if views == 1 or self.options.merge == "mean":
             grouped = grouped.mean(dim=1)
         return grouped.cpu().numpy()
+
+
+def digest_of(model: Any) -> str:
+    """SHA-256 of the released weights file; of the numbers where weights are in no file."""
+    known = getattr(model, "weights_sha256", None)
+    if known:
+        return known
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 Watcher = Callable[[int, Row[Prepared]], None]

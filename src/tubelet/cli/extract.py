@@ -51,6 +51,13 @@ from tubelet.window import parse_fps
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32")
 @click.option(
+    "--runtime",
+    type=click.Choice(["fast", "reference"]),
+    default="fast",
+    show_default=True,
+    help="fast: networks rebuilt for inference, equal within rounding; reference: as they read.",
+)
+@click.option(
     "--device",
     default="auto",
     show_default=True,
@@ -171,6 +178,7 @@ def build_extractors(choices: dict[str, Any]) -> list[Any]:
             options=options,
             device=choices["device"],
             batch_size=choices["batch_size"],
+            runtime=choices["runtime"],
         )
         for name, model, window in zip(names, loaded, windows, strict=True)
     ]

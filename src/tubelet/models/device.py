@@ -63,8 +63,23 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bf16" if capable else "fp32"
 
 
-def autocast(device: str, precision: str) -> Any:
+def resolve_runtime(model: Any, runtime: str, *, device: str, precision: str) -> tuple[Any, str]:
+    """(network to run, what it is): the readable one, or one rebuilt for inference."""
+    if runtime == "fast":
+        from tubelet.models.fast import accelerate
+
+        network = accelerate(model, device=device, precision=precision)
+        if network is not model:
+            return network, "fast"
+    elif runtime != "reference":
+        raise UsageError(f"runtime {runtime!r}: it must be fast or reference")
+    return model.to(device).eval(), "reference"
+
+
+def autocast(device: str, precision: str, runtime: str = "reference") -> Any:
+    """The readable networks run half precisions by autocast; the others are made of them."""
     import torch
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    return torch.autocast(device.split(":")[0], dtype=dtype, enabled=dtype is not None)
+    enabled = dtype is not None and runtime == "reference"
+    return torch.autocast(device.split(":")[0], dtype=dtype, enabled=enabled)

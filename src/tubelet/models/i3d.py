@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.layers import check_clip, check_taps, classifier
+from tubelet.models.layers import check_clip, check_taps, classifier, unrounded
 from tubelet.types import ClipSpec
 
 HALF = (0.5, 0.5, 0.5)  # pixels in [0, 1] go to [-1, 1]
@@ -172,7 +172,7 @@ class InceptionI3D(nn.Module):
             if name in taps:
                 found[name] = x
         kernel = [min(k, n) for k, n in zip((2, 7, 7), x.shape[2:], strict=True)]
-        found["grid"] = F.avg_pool3d(x, kernel, stride=1)
+        found["grid"] = F.avg_pool3d(unrounded(x), kernel, stride=1)
         found["pool"] = found["grid"].mean(dim=(2, 3, 4))
         if "dense_logits" in taps:
             found["dense_logits"] = self.classifier(found["grid"].movedim(1, -1))

@@ -118,7 +118,12 @@ def windows(grid: Tensor, size: Sequence[int] | None) -> Tensor:
             f"width), as in training; this clip gives {' x '.join(map(str, cells))}: "
             "use more frames or a larger crop"
         )
-    return F.avg_pool3d(grid, tuple(size), stride=1)
+    return F.avg_pool3d(unrounded(grid), tuple(size), stride=1)
+
+
+def unrounded(x: Tensor) -> Tensor:
+    """Half precisions as float32: sums over many cells, and what a CPU cannot average otherwise."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def scores(logits: Tensor, activation: str) -> Tensor:

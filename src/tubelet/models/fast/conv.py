@@ -1,0 +1,257 @@
+"""The convolutional families rebuilt from fused convolutions.
+
+The network stays what it is, with its `maps`, `features` and head; its blocks are replaced by
+blocks with the same forward and fewer steps:
+
+    Stem, Unit, Lateral     conv - norm - ReLU                      one step
+    Bottleneck, Basic       ... - conv - norm - sum - ReLU          one step per convolution
+    X3D's block             squeeze-excitation and swish between two such steps
+    NonLocal                its norm goes into its last convolution; attention on [positions, d]
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tubelet.models import i3d, resnet3d, slowfast, x3d
+from tubelet.models.fast.fused import FusedConv
+from tubelet.models.nonlocal_block import NonLocal
+
+Fuse = Callable[..., FusedConv]
+"""FusedConv for one device and type."""
+
+
+def accelerate_conv(model: nn.Module, *, device: str, dtype: torch.dtype) -> nn.Module:
+    """A network of the same class made of fused parts; `model` stays as it is."""
+    return rebuilt(model, partial(FusedConv, device=device, dtype=dtype), device, dtype)
+
+
+def rebuilt(module: nn.Module, fuse: Fuse, device: str, dtype: torch.dtype) -> nn.Module:
+    """A copy with every known block replaced; nothing is shared that could change."""
+    if isinstance(module, FusedConv):
+        return module
+    if type(module) in BLOCKS:
+        return BLOCKS[type(module)](module, fuse)
+    if isinstance(module, nn.Linear):
+        return Head(module, device)
+    if isinstance(module, x3d.X3D):
+        module = x3d_head(module, fuse, device)
+    twin = copy.copy(module)
+    twin._modules = {
+        name: None if child is None else rebuilt(child, fuse, device, dtype)
+        for name, child in module._modules.items()
+    }
+    twin._parameters = {
+        name: None if p is None else nn.Parameter(p.to(device, dtype), requires_grad=False)
+        for name, p in module._parameters.items()
+    }
+    twin._buffers = {
+        name: None if b is None else b.to(device, copy=True) for name, b in module._buffers.items()
+    }
+    if isinstance(twin, nn.Sequential):
+        for block in list(twin)[1:]:  # what a block inside a stage gets is nobody else's
+            if isinstance(block, (Residual, X3DBlock)):
+                block.owns_input = True
+    return twin
+
+
+def x3d_head(model: x3d.X3D, fuse: Fuse, device: str) -> nn.Module:
+    """A shallow copy whose last two convolutions have their norms folded in; lin5 is in float32."""
+    exact = partial(FusedConv, device=device, dtype=torch.float32)
+    twin = copy.copy(model)
+    twin._modules = {
+        **model._modules,
+        "conv5": fuse(model.conv5, model.conv5_bn, relu=False),
+        "conv5_bn": nn.Identity(),
+        "lin5": exact(model.lin5, model.lin5_bn, relu=False),
+        "lin5_bn": nn.Identity(),
+    }
+    return twin
+
+
+class Head(nn.Module):
+    """The classifier, in float32 whatever comes."""
+
+    def __init__(self, linear: nn.Linear, device: str) -> None:
+        super().__init__()
+        self.linear = copy.deepcopy(linear).to(device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.float())
+
+
+class Stem(nn.Module):
+    """`resnet3d.Stem`."""
+
+    def __init__(self, stem: resnet3d.Stem, fuse: Fuse) -> None:
+        super().__init__()
+        self.conv = fuse(stem.conv, stem.bn, relu=True)
+        self.pool = stem.pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.conv(x))
+
+
+class Residual(nn.Module):
+    """`resnet3d.Bottleneck` and `Basic`: the last convolution adds itself to the shortcut."""
+
+    def __init__(self, block: Any, fuse: Fuse) -> None:
+        super().__init__()
+        names = ("a", "b") if isinstance(block, resnet3d.Basic) else ("a", "b", "c")
+        convs = [
+            fuse(getattr(block, f"conv_{name}"), getattr(block, f"bn_{name}"), relu=True)
+            for name in names
+        ]
+        self.convs, self.last, self.owns_input = nn.Sequential(*convs[:-1]), convs[-1], False
+        self.shortcut = None
+        if block.shortcut is not None:
+            self.shortcut = fuse(block.shortcut, block.shortcut_bn, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convs(x)
+        return self.last.add(y, skipped(x, self.shortcut, self.owns_input))
+
+
+def skipped(x: Tensor, shortcut: FusedConv | None, owned: bool) -> Tensor:
+    """What a block adds its branch to, and writes over: x itself only where nobody else has it."""
+    if shortcut is not None:
+        return shortcut(x)
+    return x if owned else x.clone()
+
+
+class Lateral(nn.Module):
+    """`slowfast.Lateral`."""
+
+    def __init__(self, lateral: slowfast.Lateral, fuse: Fuse) -> None:
+        super().__init__()
+        self.conv = fuse(lateral.conv, lateral.bn, relu=lateral.bn is not None)
+
+    def forward(self, fast: Tensor) -> Tensor:
+        return self.conv(fast)
+
+
+class Unit(nn.Module):
+    """`i3d.Unit`; SAME padding is the convolution's own where it is the same on both sides."""
+
+    def __init__(self, unit: i3d.Unit, fuse: Fuse) -> None:
+        super().__init__()
+        self.conv = fuse(unit.conv, unit.bn, relu=True)
+        self.kernel, self.stride = unit.conv.kernel_size, unit.conv.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = i3d.same_padding(x.shape[2:], self.kernel, self.stride)
+        even = pads[0::2] == pads[1::2]
+        self.conv.padding = pads[0::2][::-1] if even else [0, 0, 0]
+        return self.conv(x if even else F.pad(x, pads))
+
+
+class X3DStem(nn.Module):
+    """`x3d.Stem`."""
+
+    def __init__(self, stem: x3d.Stem, fuse: Fuse) -> None:
+        super().__init__()
+        self.space = fuse(stem.conv_space, None, relu=False)
+        self.time = fuse(stem.conv_time, stem.bn, relu=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.time(self.space(x))
+
+
+class SqueezeExcitation(nn.Module):
+    """`x3d.SqueezeExcitation`: two small matrix products instead of two convolutions."""
+
+    def __init__(self, squeeze: x3d.SqueezeExcitation, fuse: Fuse) -> None:
+        super().__init__()
+        self.reduce = fuse(squeeze.reduce, None, relu=True)
+        self.expand = fuse(squeeze.expand, None, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.expand(self.reduce(x.mean(dim=(2, 3, 4), keepdim=True)))
+        return x.mul_(weights.sigmoid_())
+
+
+class X3DBlock(nn.Module):
+    """`x3d.Block`."""
+
+    def __init__(self, block: x3d.Block, fuse: Fuse) -> None:
+        super().__init__()
+        self.owns_input = False
+        self.a = fuse(block.conv_a, block.bn_a, relu=True)
+        self.b = fuse(block.conv_b, block.bn_b, relu=False)
+        self.se = None
+        if isinstance(block.se, x3d.SqueezeExcitation):
+            self.se = SqueezeExcitation(block.se, fuse)
+        self.c = fuse(block.conv_c, block.bn_c, relu=True)
+        self.shortcut = None
+        if block.shortcut is not None:
+            self.shortcut = fuse(block.shortcut, block.shortcut_bn, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.b(self.a(x))
+        if self.se is not None:
+            y = self.se(y)
+        y = F.silu(y, inplace=True)
+        return self.c.add(y, skipped(x, self.shortcut, self.owns_input))
+
+
+class Attention(nn.Module):
+    """`nonlocal_block.NonLocal`; positions come first, so that no map changes its layout.
+
+    "dot_product" has no softmax, so that theta (phi^T g) replaces (theta phi^T) g: a d x d product
+    instead of one of all pairs of positions.
+    """
+
+    def __init__(self, block: NonLocal, fuse: Fuse) -> None:
+        super().__init__()
+        self.block = copy.copy(block)
+        convs = {
+            name: fuse(conv, None, relu=False)
+            for name, conv in block.named_children()
+            if name in ("theta", "phi", "g")
+        }
+        out = fuse(block.out, block.bn, relu=False)
+        pair = {"pair": block.pair} if block.form == "concatenation" else {}
+        self.block._modules = {
+            **convs, **pair, "pool": block.pool, "out": out, "bn": nn.Identity()
+        }  # fmt: skip
+        if block.form in ("softmax", "dot_product"):
+            self.block.attend = self.attend
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+    def attend(self, x: Tensor) -> Tensor:
+        block = self.block
+        keys = x if block.pool_last else block.pooled(x)
+        theta = positions(block.theta(x))  # [B, N, d]
+        phi, g = (positions(block.finish(conv(keys))) for conv in (block.phi, block.g))  # [B, M, d]
+        if block.form == "softmax":
+            y = F.scaled_dot_product_attention(theta, phi, g, scale=block.scale)
+        else:
+            y = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
+        batch, _, *grid = x.shape
+        return block.out(y.view(batch, *grid, -1).permute(0, 4, 1, 2, 3))
+
+
+def positions(x: Tensor) -> Tensor:
+    """[B, d, T, H, W], channels last, to [B, N, d]; a view."""
+    return x.permute(0, 2, 3, 4, 1).flatten(1, 3)
+
+
+BLOCKS: dict[type[nn.Module], Callable[[Any, Fuse], nn.Module]] = {
+    resnet3d.Stem: Stem,
+    resnet3d.Bottleneck: Residual,
+    resnet3d.Basic: Residual,
+    slowfast.Lateral: Lateral,
+    NonLocal: Attention,
+    i3d.Unit: Unit,
+    x3d.Stem: X3DStem,
+    x3d.Block: X3DBlock,
+}

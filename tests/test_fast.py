@@ -1,0 +1,198 @@
+"""The networks rebuilt for inference against the readable ones."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from test_conv_families import FAMILIES, GOLDEN, VARIANTS, clips, compare_stages, pyth, tiny
+from tests_support import go, video
+from tests_support import tiny as tiny_extractor
+from tubelet.errors import ClipError, UsageError
+from tubelet.models import i3d, resnet3d, slowfast, two_stream
+from tubelet.models.fast import accelerate
+from tubelet.models.fast.network import FastNetwork
+from tubelet.models.layers import scores
+from tubelet.models.nonlocal_block import FORMS, insert_nonlocal
+from tubelet.models.weights.load import load_into
+from tubelet.pipeline import Extractor, Options
+
+BOUND = 2e-5
+"""Largest difference over largest value, float32."""
+
+AVX512_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def inception(clip=i3d.RGB):
+    torch.manual_seed(0)
+    model = i3d.build(i3d.Config(clip, num_classes=5)).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return model
+
+
+def bottlenecks():
+    """Blocks of three convolutions, and a block that is not the first without a shortcut."""
+    spec = resnet3d.trunk(resnet3d.I3D, width=8, depth=50)
+    return tiny(resnet3d, trunk=spec)
+
+
+NETWORKS = {
+    **{f.__name__.rsplit(".", 1)[-1]: (lambda f=f: tiny(f)) for f in FAMILIES},
+    "bottlenecks": bottlenecks,
+    "i3d": inception,
+}
+
+
+def error(got, want):
+    return ((got - want).abs().max() / want.abs().max()).item()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_tap_is_the_readable_networks(name):
+    model, clip = NETWORKS[name](), clips(2, 3, 8, 64, 80)
+    with torch.inference_mode():
+        want = model.features(clip, model.taps)
+        before = copy.deepcopy(model.state_dict())
+        fast = accelerate(model)
+        got = fast.features(clip, model.taps)
+        assert isinstance(fast, FastNetwork)
+        for tap in model.taps:
+            assert got[tap].dtype == torch.float32
+            assert error(got[tap], want[tap]) < BOUND, tap
+        assert torch.equal(fast.features(clip)["pool"], got["pool"])
+        assert error(fast(clip), model(clip)) < BOUND
+        assert error(fast.predict(clip), model.predict(clip)) < BOUND
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), f"{key} of the readable network changed"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_nonlocal_blocks(form, groups):
+    model, clip = bottlenecks(), clips(1, 3, 8, 64, 64)
+    insert_nonlocal(model, {"res3": (0, 1), "res4": (0,)}, form=form, groups=groups)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    with torch.inference_mode():
+        want = model.features(clip, model.taps)
+        got = accelerate(model).features(clip, model.taps)
+    assert max(error(got[tap], want[tap]) for tap in model.taps) < BOUND
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_numbers_of_the_reference(name, golden, tmp_path):
+    family, config = VARIANTS[GOLDEN[name]]
+    model = family.build(config).eval()
+    load_into(model, pyth(tmp_path / "weights.pyth", golden.weights(name)))
+    model = accelerate(model)
+    want = golden.expected(name)
+    got = model.features(torch.from_numpy(golden.inputs(name, clips=1)[-1]), model.taps)
+    output = scores(got["dense_logits"], model.activation)
+    for value, key in (
+        (output, "output"),
+        (got["pool"], "features"),
+        (got["dense_logits"], "logits"),
+    ):
+        assert golden.error(value, want[key][:1]) < BOUND, key
+    compare_stages(golden, got, want)
+
+
+@pytest.mark.skipif(not AVX512_BF16, reason="needs a CPU with AVX-512")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bfloat16_rows_point_where_float32_rows_do(name):
+    model, clip = NETWORKS[name](), clips(2, 3, 8, 64, 64)
+    with torch.inference_mode():
+        want = model.features(clip)["pool"]
+        got = accelerate(model, precision="bf16").features(clip)["pool"]
+    assert torch.cosine_similarity(got, want).min() >= 0.999
+    assert error(got, want) < 0.03
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_that_was_sent_to_another_process_gives_the_same_bytes(name):
+    fast, clip = accelerate(NETWORKS[name]()), clips(1, 3, 8, 64, 64)
+    here = fast.features(clip, fast.taps)
+    there = pickle.loads(pickle.dumps(fast)).features(clip, fast.taps)
+    assert all(torch.equal(here[tap], there[tap]) for tap in fast.taps)
+
+
+def test_two_streams_are_two_fast_networks():
+    model = two_stream.TwoStream(inception(), inception(i3d.FLOW)).eval()
+    model.model_id, model.weights_sha256 = "both", "rgb: a; flow: b"
+    fast, clip = accelerate(model), clips(1, 5, 8, 64, 64)
+    assert (fast.model_id, fast.weights_sha256) == ("both", "rgb: a; flow: b")
+    with torch.inference_mode():
+        want, got = (m.features(clip, ("pool", "dense_logits")) for m in (model, fast))
+    assert max(error(got[tap], want[tap]) for tap in want) < BOUND
+
+
+def test_what_the_readable_network_refuses_is_refused():
+    fast = accelerate(tiny(slowfast))
+    for clip, rule in (
+        (torch.zeros(1, 3, 9, 64, 64), "multiple of 4"),
+        (torch.zeros(1, 3, 8, 64, 64).double(), r"clip.float\(\)"),
+        (torch.zeros(3, 8, 64, 64), "batch, 3, frames"),
+    ):
+        with pytest.raises(ClipError, match=rule):
+            fast.features(clip)
+
+
+def test_a_network_of_another_kind_runs_as_it_is():
+    model = torch.nn.Linear(2, 2)
+    assert accelerate(model) is model
+    extractor = tiny_extractor()
+    assert (extractor.runtime, extractor.run_facts()["runtime"]) == ("reference", "reference")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """(folder of two videos, an extractor's maker)."""
+    for seed in (1, 2):
+        video(tmp_path / f"in/{seed}.mp4", seed=seed, size=(80, 64), frames=20)
+    model = tiny(resnet3d)
+
+    def extractor(**changes):
+        return Extractor(copy.deepcopy(model), name="x", device="cpu", **changes)
+
+    return tmp_path / "in", extractor
+
+
+def rows(out):
+    return {path.stem: np.load(path) for path in sorted(out.glob("*.npy"))}
+
+
+def test_extraction_is_fast_unless_asked_otherwise_and_says_so(made, tmp_path):
+    source, extractor = made
+    go([source], tmp_path / "fast", extractor())
+    go([source], tmp_path / "plain", extractor(runtime="reference"))
+    for name, kind in (("fast", "fast"), ("plain", "reference")):
+        record = json.loads((tmp_path / name / "1.json").read_text())
+        assert record["made_with"]["runtime"] == kind
+    fast, plain = rows(tmp_path / "fast"), rows(tmp_path / "plain")
+    for key in plain:
+        assert np.abs(fast[key] - plain[key]).max() < BOUND * np.abs(plain[key]).max()
+    recipes = [json.loads((tmp_path / n / "tubelet.json").read_text()) for n in ("fast", "plain")]
+    assert recipes[0]["hash"] == recipes[1]["hash"]  # a run may be finished with the other one
+
+
+def test_rows_are_the_same_bytes_whoever_makes_them(made, tmp_path):
+    source, extractor = made
+    go([source], tmp_path / "one", extractor())
+    go([source], tmp_path / "two", extractor(), workers=2)
+    go([source / "2.mp4"], tmp_path / "alone", extractor())
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert all(np.array_equal(one[key], two[key]) for key in one)
+    assert np.array_equal(one["2"], rows(tmp_path / "alone")["2"])
+
+
+def test_an_unknown_runtime_is_refused(made):
+    with pytest.raises(UsageError, match="fast or reference"):
+        made[1](runtime="warp")
+    assert made[1](options=Options(precision="fp16")).runtime == "reference"
