@@ -239,3 +239,26 @@ def unrenamed(key):
 
 def test_every_complete_list_has_a_network(maps):
     assert set(maps) == set(NETWORKS)
+
+
+def test_the_network_for_pictures_and_videos_has_names_of_its_own():
+    model, entry = network("slowonly_r50_8xb16_8x8x1_256e_imagenet_kinetics400_rgb_mm1")
+    spelled = {"classifier.0": "fc3d.2", "classifier.1": "fc3d.3", "classifier.3": "fc3d.6"}
+    source, expected = {}, {}
+    for number, (ours, tensor) in enumerate(model.state_dict().items(), start=1):
+        module, _, kind = ours.rpartition(".")
+        place = re.sub(r"^res(\d)", lambda m: f"layer{int(m[1]) - 1}", module)
+        place = re.sub(r"(conv|bn)_([abc])$", lambda m: m[1] + str("abc".index(m[2]) + 1), place)
+        place = place.replace("shortcut_bn", "downsample.1").replace("shortcut", "downsample.0")
+        place = place.replace("stem.conv", "conv1").replace("stem.bn", "bn1")
+        theirs = f"cls_head.{spelled[module]}" if module in spelled else f"backbone.{place}"
+        source[f"{theirs}.{kind}"] = torch.tensor(float(number)).expand(tensor.shape)
+        expected[ours] = float(number)
+    source["cls_head.fc2d.4.weight"] = torch.zeros(1000, 2048)
+    layout = load.find_layout(Checkpoint(None, "test", source, ""))
+    assert layout.name == "mmaction2-omni"
+    found = layout.convert(source, model)
+    assert found.dropped == ["cls_head.fc2d.4.weight"]
+    load.load_strictly(model, found.tensors, where="x")
+    assert {key: first(value) for key, value in found.tensors.items()} == expected
+    assert model.classify(torch.zeros(2, 2048, device="meta")).shape == (2, entry.classes)

@@ -64,6 +64,7 @@ def test_strided_slow_frames(frames, alpha):
         ("i3d_r50_8x8_inpre_400k_k400_nlnet", 8, 55),
         ("c2d_r50_in1k_pre_8xb32_8x8x1_100e_kinetics400_rgb_mm1", 8, 55),
         ("c2d_r50_in1k_pre_nopool_8xb32_8x8x1_100e_kinetics400_rgb_mm1", 8, 56),
+        ("slowonly_imagenet_pretrained_r50_8x4x1_64e_sthv1_rgb_mm0", 8, 112),
     ],
 )
 def test_stems(zoo_id, time, side):
@@ -86,6 +87,8 @@ def test_fields_of_entries():
     assert (flow.clip.channels, len(flow.clip.mean)) == (2, 2)
     steps = config("slowfast_r50_8xb8_8x8x1_steplr_256e_kinetics400_rgb_mm1")
     assert (steps.lateral_norm, steps.slow_frames, steps.lateral_kernel) == (True, "strided", 7)
+    moves = zoo.entry_for("slowonly_kinetics_pretrained_r50_4x16x1_120e_gym99_flow_mm0").clip
+    assert (moves.frames, moves.interval, moves.mean) == (4, 16, (0.501961, 0.501961))
     mixed = config("slowfast_r152_4x16x1_256e_kinetics400_rgb_mm0")
     assert (len(mixed.slow.times[2]), len(mixed.fast.times[2])) == (36, 6)
 

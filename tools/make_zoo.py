@@ -121,6 +121,10 @@ def mmaction2(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             changes |= {"slow.strides": [1, 2, 2, 1], "fast.strides": [1, 2, 2, 1]}
         return f"slowfast_{depth}_{'4x16' if row['alpha'] == 8 else '8x8'}", changes
     changes = {"head": None}
+    if "imagenet_kinetics400" in name:  # the network for pictures and videos, `OmniHead`
+        return "slow_r50_8x8", {**changes, "hidden": 2 * row["num_classes"]}
+    if "_sthv1_" in name:
+        return "slow_r50_8x8", {**changes, "trunk.stem_pool": None}  # with_pool1=False
     if name.startswith("c2d"):
         arch = "c2d_nopool" if "nopool" in name else "c2d"
         if arch == "c2d":
@@ -294,8 +298,18 @@ def entry_of(row: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+# The table names a configuration that its repository has as slowonly_k400_pretrained_... (0.24.1).
+RENAMED = {
+    "slowonly_kinetics_pretrained_r50_4x16x1_120e_gym99_flow_mm0": {
+        "num_frames": 4, "sampling_rate": 16, "short_side": 256, "test_crop": 256,
+        "mean": [128, 128], "std": [128, 128], "input_range": "[0,255] before mean/std",
+    },
+}  # fmt: skip
+
+
 def main(path: str) -> None:
     rows = json.loads(Path(path).read_text(encoding="utf-8"))["entries"]
+    rows = [{**row, **RENAMED.get(row["id"], {})} for row in rows]
     known = variants()
     entries, missing = [], []
     for row in rows:

@@ -85,9 +85,14 @@ class NoClassifier(nn.Module):
         )
 
 
-def classifier(width: int, classes: int) -> nn.Module:
-    """A linear layer, or for no classes one that refuses."""
-    return nn.Linear(width, classes) if classes else NoClassifier()
+def classifier(width: int, classes: int, *, hidden: int = 0) -> nn.Module:
+    """A linear layer, behind `hidden` rectified units if any; for no classes one that refuses."""
+    if not classes:
+        return NoClassifier()
+    if not hidden:
+        return nn.Linear(width, classes)
+    units = nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU()
+    return nn.Sequential(*units, nn.Linear(hidden, classes))
 
 
 def keep(maps: Iterable[tuple[str, Tensor]], wanted: Iterable[str]) -> dict[str, Tensor]:

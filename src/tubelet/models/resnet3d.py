@@ -71,9 +71,10 @@ class Trunk:
     """The layers of one pathway, stem to res5.
 
     stem: channels behind the stem. stem_stride: its stride in time. stem_pool: window and stride
-    in time, padding in space, of the max pool behind it. widths, inner: channels that a block of
-    res2 to res5 puts out, and those of its 3 x 3 convolution. times: kernel in time of every
-    block. strides and dilations are in space, of a stage's first block and of all its blocks.
+    in time, padding in space, of the max pool behind it; None: no pool. widths, inner: channels
+    that a block of res2 to res5 puts out, and those of its 3 x 3 convolution. times: kernel in
+    time of every block. strides and dilations are in space, of a stage's first block and of all
+    its blocks.
     stride_in_1x1: the stride sits in the first convolution of a block, not in the 3 x 3 one.
     groups > 1 is a ResNeXt.
     """
@@ -84,7 +85,7 @@ class Trunk:
     inner: tuple[int, ...]
     times: tuple[tuple[int, ...], ...]
     stem_stride: int = 1
-    stem_pool: tuple[int, int, int] = (1, 1, 1)
+    stem_pool: tuple[int, int, int] | None = (1, 1, 1)
     strides: tuple[int, ...] = (1, 2, 2, 2)
     dilations: tuple[int, ...] = (1, 1, 1, 1)
     groups: int = 1
@@ -134,7 +135,8 @@ class Config:
     """time_pool: max pool over so many time steps behind res2; 1 is none.
 
     head: cells (time, height, width) of the windows that `predict` averages; None is the whole
-    grid, as in networks trained with short cycles (1912.00998).
+    grid, as in networks trained with short cycles (1912.00998). hidden: units of a normalised,
+    rectified layer before the classes (mmaction2's network for pictures and videos).
     """
 
     clip: ClipSpec
@@ -143,6 +145,7 @@ class Config:
     head: tuple[int, int, int] | None = None
     num_classes: int = 400
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
+    hidden: int = 0
 
 
 class Stem(nn.Module):
@@ -150,15 +153,18 @@ class Stem(nn.Module):
 
     def __init__(self, inputs: int, spec: Trunk) -> None:
         super().__init__()
-        time, window, stride, padding = spec.stem_time, *spec.stem_pool
+        time = spec.stem_time
         self.conv = nn.Conv3d(
             inputs, spec.stem, (time, 7, 7), stride=(spec.stem_stride, 2, 2),
             padding=(time // 2, 3, 3), bias=False,
         )  # fmt: skip
         self.bn = nn.BatchNorm3d(spec.stem)
-        self.pool = nn.MaxPool3d(
-            (window, 3, 3), stride=(stride, 2, 2), padding=(0, padding, padding)
-        )
+        self.pool = nn.Identity()
+        if spec.stem_pool is not None:
+            window, stride, padding = spec.stem_pool
+            self.pool = nn.MaxPool3d(
+                (window, 3, 3), stride=(stride, 2, 2), padding=(0, padding, padding)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.relu(self.bn(self.conv(x)), inplace=True))
@@ -273,7 +279,7 @@ class ResNet3D(nn.Module):
         self.res3 = stage(spec, 1, inputs=spec.widths[0])
         self.res4 = stage(spec, 2, inputs=spec.widths[1])
         self.res5 = stage(spec, 3, inputs=spec.widths[2])
-        self.classifier = classifier(self.width, config.num_classes)
+        self.classifier = classifier(self.width, config.num_classes, hidden=config.hidden)
 
     def maps(self, clip: Tensor) -> Iterator[tuple[str, Tensor]]:
         """The stages' outputs, in order."""
@@ -298,9 +304,10 @@ class ResNet3D(nn.Module):
         check_taps(taps, self.taps)
         head = self.config.head
         spec = self.config.trunk
-        least = spec.stem_stride * spec.stem_pool[1] * self.config.time_pool
+        pool_stride = spec.stem_pool[1] if spec.stem_pool else 1
+        least = spec.stem_stride * pool_stride * self.config.time_pool
         least = self.clip.frames if head else least
-        side = 4 * prod(spec.strides)
+        side = (4 if spec.stem_pool else 2) * prod(spec.strides)
         check_clip(
             clip, channels=self.clip.channels, min_frames=least, min_side=side,
             weights=next(self.parameters()),

@@ -9,6 +9,14 @@
     backbone.norm3, patch_embed.projection (MViT)  norm, patch_embed.proj
     cls_head.fc_cls                                head.projection
 
+mmaction2 1.x trained one Slow network on pictures and videos, with names of its own:
+
+    backbone.conv1, backbone.bn1                   s1.pathway0_stem.conv, .bn
+    backbone.layer3.5.conv1, .bn1                  s4.pathway0_res5.branch2.a, .a_bn
+    backbone.layer3.0.downsample.0, .1             s4.pathway0_res0.branch1, .branch1_bn
+    cls_head.fc3d.2, .3, .6                        classifier.0, .1, .3 (ours)
+    cls_head.fc2d                                  left out: classes of pictures
+
 Beyond names: SlowFast's classifier has the Fast pathway's columns first; kernels of 2-D networks
 and the linear layers that are convolutions here get axes of size one. The heads of detection
 networks (`roi_head.*`) are left out: what remains is the backbone.
@@ -38,6 +46,7 @@ HEAD = {
     "cls_head.fc1": "head.lin_5",
     "cls_head.fc2": "head.projection",
 }
+OMNI_HEAD = {"2": "0", "3": "1", "6": "3"}
 LATERAL = {"conv": "conv_f2s", "bn": "bn"}
 NONLOCAL = {
     "g": "conv_g", "g.0": "conv_g", "phi": "conv_phi", "phi.0": "conv_phi", "theta": "conv_theta",
@@ -91,6 +100,24 @@ def convert_conv(source: Mapping[str, Tensor], model: nn.Module) -> Converted:
     return Converted(converted.tensors, dropped)
 
 
+def omni_name(key: str) -> str:
+    """The key as mmaction2's other networks spell it; the head's as ours."""
+    module, _, tensor = key.rpartition(".")
+    if found := re.fullmatch(r"cls_head\.fc3d\.(\d+)", module):
+        return f"classifier.{OMNI_HEAD.get(found[1], found[1])}.{tensor}"
+    module = re.sub(r"\bdownsample\.0$", "downsample.conv", module)
+    module = re.sub(r"\bdownsample\.1$", "downsample.bn", module)
+    module = re.sub(r"\bconv(\d)$", r"conv\1.conv", module)
+    module = re.sub(r"\bbn(\d)$", r"conv\1.bn", module)
+    return f"{module}.{tensor}"
+
+
+def convert_omni(source: Mapping[str, Tensor], model: nn.Module) -> Converted:
+    dropped = [key for key in source if key.startswith("cls_head.fc2d.")]
+    renamed = {omni_name(key): value for key, value in source.items() if key not in dropped}
+    return Converted(convert_conv(renamed, model).tensors, dropped)
+
+
 def with_time(kernel: Tensor) -> Tensor:
     """[out, in, H, W] to [out, in, 1, H, W]; others as they are."""
     return kernel.unsqueeze(2) if kernel.ndim == 4 else kernel
@@ -125,6 +152,7 @@ def is_conv(keys: Mapping[str, Tensor]) -> bool:
 
 LAYOUTS = (
     Layout("mmaction2", is_conv, convert_conv),
+    Layout("mmaction2-omni", lambda keys: "backbone.conv1.weight" in keys, convert_omni),
     Layout(
         "mmaction2-mvit",
         lambda keys: "backbone.patch_embed.projection.weight" in keys,
