@@ -40,6 +40,8 @@ FENCES = {
     "h5py": {"store"},
     "pyarrow": {"store"},
     "cv2": {"flow"},
+    "faiss": {"search"},
+    "umap": {"report"},
     "fastapi": {"serve"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},

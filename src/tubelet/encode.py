@@ -18,6 +18,7 @@ import av
 import av.error
 import numpy as np
 from av.container import OutputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -190,3 +191,19 @@ class _Converter:
         if encoding.full_range is None and not full:
             frame.color_range = ColorRange.UNSPECIFIED
         return frame
+
+
+def jpeg(picture: Image, *, quality: int = 4) -> bytes:
+    """One uint8 picture [H, W, 3] as a baseline JPEG file, colours at full resolution.
+
+    quality: FFmpeg's quantiser, 2 (best) to 31.
+    """
+    context = av.CodecContext.create("mjpeg", "w")
+    assert isinstance(context, VideoCodecContext)
+    context.height, context.width = picture.shape[:2]
+    context.pix_fmt, context.color_range = "yuvj444p", ColorRange.JPEG
+    context.time_base, context.thread_count = Fraction(1, 25), 1
+    context.options = {"qmin": str(quality), "qmax": str(quality)}
+    frame = _Converter(Encoding("mjpeg", pixel_format="yuvj444p"))(picture)
+    frame.pts = 0
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])

@@ -23,15 +23,18 @@ import numpy as np
 from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, Packed, unpack
 from tubelet.flow.cache import VideoCache, content_of
+from tubelet.flow.picture import colour
 from tubelet.flow.pool import FlowPool, Picture, shared_pool
 from tubelet.gather import Gatherer, Row
 from tubelet.transform import (
+    FLOW,
     Prepared,
     ViewConfig,
     prepare,
     prepare_flow,
     resize,
     split_view,
+    to_pixels,
     uncropped,
 )
 from tubelet.types import MODALITIES, Frame, Image, VideoInfo
@@ -291,6 +294,22 @@ def each_pair(
 def kept(pixels: Prepared | Promise) -> Prepared:
     """Pixels, once the promise of them is kept."""
     return pixels if isinstance(pixels, np.ndarray) else pixels.result()
+
+
+def pictures(frame: Prepared, view: ViewConfig) -> list[Image]:
+    """What a network sees of a frame, for eyes: RGB [crop, crop, 3] per view, then flow per view.
+
+    Flow as colours (`flow.picture`); a quarter of the bound has full colour.
+    """
+    channels = frame.shape[-1] - (FLOW if "flow" in MODALITIES[frame.shape[-1]] else 0)
+    found: list[Image] = []
+    if channels:
+        rgb = view if channels == len(view.mean) else split_view(view)[0]
+        found += list(to_pixels(frame[..., :channels], rgb))
+    if channels < frame.shape[-1]:
+        mean, std = (np.asarray(v[-FLOW:], np.float32) for v in (view.mean, view.std))
+        found += [colour(2 * (v * std + mean) - 1, full=0.25) for v in frame[..., channels:]]
+    return found
 
 
 def _settled(row: Row[Any]) -> Row[Prepared]:

@@ -12,22 +12,27 @@ from pathlib import Path
 import numpy as np
 
 from tubelet.gather import Row
+from tubelet.modality import pictures
 from tubelet.store.atomic import atomic_file
 from tubelet.store.png import write_png
-from tubelet.transform import Prepared, ViewConfig, to_pixels
+from tubelet.transform import Prepared, ViewConfig
 from tubelet.types import Image
 
 GAP, GREY = 2, 128
 
 
 def contact_sheet(frames: list[Prepared], view: ViewConfig) -> Image:
-    """W prepared frames [V, crop, crop, 3] -> one picture, a block of frames per view."""
+    """W prepared frames [V, crop, crop, C] -> one picture, a block of frames per view.
+
+    Flow comes after RGB, as colours.
+    """
     columns = math.ceil(math.sqrt(len(frames)))
     lines = math.ceil(len(frames) / columns)
     cell = view.crop + GAP
-    sheet = np.full((view.views * lines * cell + GAP, columns * cell + GAP, 3), GREY, np.uint8)
-    for i, frame in enumerate(frames):
-        for v, picture in enumerate(to_pixels(frame, view)):
+    shown = [pictures(frame, view) for frame in frames]
+    sheet = np.full((len(shown[0]) * lines * cell + GAP, columns * cell + GAP, 3), GREY, np.uint8)
+    for i, blocks in enumerate(shown):
+        for v, picture in enumerate(blocks):
             top = (v * lines + i // columns) * cell + GAP
             left = i % columns * cell + GAP
             sheet[top : top + view.crop, left : left + view.crop] = picture
