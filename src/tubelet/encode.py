@@ -57,7 +57,7 @@ class Encoding:
     leaves the file untagged and converts as FFmpeg reads an untagged file (601, limited).
     rotation: degrees clockwise that a player must turn the stored picture. container: FFmpeg's
     name, None for the suffix. options, container_options: passed to the encoder and the muxer,
-    over FAST.
+    over FAST. size: (width, height) that pictures are scaled to, None for their own.
     """
 
     codec: str = "h264"
@@ -71,6 +71,7 @@ class Encoding:
     container: str | None = None
     options: dict[str, str] = field(default_factory=dict[str, str])
     container_options: dict[str, str] = field(default_factory=dict[str, str])
+    size: tuple[int, int] | None = None
 
 
 def encode(
@@ -111,7 +112,7 @@ def _write(
     index = -1
     for index, picture in enumerate(frames):
         if stream is None:
-            height, width = picture.shape[:2]
+            width, height = encoding.size or picture.shape[1::-1]
             stream = add_video_stream(container, encoding, width=width, height=height)
             stream.codec_context.time_base = base
         if times_s is not None and index >= len(times_s):
@@ -174,12 +175,15 @@ class _Converter:
     def __call__(self, picture: Image) -> VideoFrame:
         encoding = self._encoding
         rgb = VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        if encoding.pixel_format == "rgb24":
+        if encoding.pixel_format == "rgb24" and encoding.size is None:
             return rgb
+        width, height = encoding.size or (rgb.width, rgb.height)
         matrix, _ = MATRICES[encoding.matrix or "bt601"]
         full = encoding.full_range or encoding.pixel_format.startswith("yuvj")
         frame = self._reformatter.reformat(
             rgb,
+            width,
+            height,
             format=encoding.pixel_format,
             dst_colorspace=matrix,
             dst_color_range=ColorRange.JPEG if full else ColorRange.MPEG,

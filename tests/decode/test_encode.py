@@ -6,6 +6,7 @@ from fractions import Fraction
 import av
 import pytest
 
+from tubelet.decode.base import open_video
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UnknownName, UsageError, VideoError
 
@@ -58,3 +59,11 @@ def test_frames_and_times_must_agree(frames, times, words, tmp_path):
     with pytest.raises(UsageError, match=words):
         encode(pictures(frames), tmp_path / "a.mp4", times_s=times)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_are_scaled(tmp_path):
+    encoding = Encoding(size=(48, 22))
+    path = encode(pictures(), tmp_path / "a.mkv", encoding=encoding)
+    with open_video(path) as reader:
+        assert (reader.info.width, reader.info.height) == (48, 22)
+        assert len(list(reader.frames())) == N

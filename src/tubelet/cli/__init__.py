@@ -23,6 +23,7 @@ VERBS = {
     "align": "annotation files with feature rows added",
     "search": "the moments of an output folder that are most alike one, or another video",
     "report": "one HTML page about an output folder: what the model saw, and what its rows say",
+    "serve": "browse and search an output folder in a local web page",
     "verify": "checksums, shapes, numbers, and rows against the plan",
     "compare": "two feature sets row by row",
     "pack": "features as the files that other tools read",

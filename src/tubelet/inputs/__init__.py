@@ -6,7 +6,7 @@ a tar and URLs to disk, `local.py` opens any of them, `again.py` finds the sourc
 
 from tubelet.inputs.again import find_source
 from tubelet.inputs.collect import Input, collect, is_frame_folder
-from tubelet.inputs.local import fingerprint, on_disk, source_size
+from tubelet.inputs.local import fingerprint, on_disk, sampled, source_size
 from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "fingerprint",
     "is_frame_folder",
     "on_disk",
+    "sampled",
     "source_size",
 ]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 from tubelet.cache import cache_folder
 from tubelet.config import stable_hash
@@ -54,7 +55,8 @@ def fingerprint(item: Input, openers: Openers) -> str | None:
             with os.scandir(path) as entries:
                 facts = sorted([e.name, e.stat().st_size] for e in entries if e.is_file())
             return hashlib.sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()[:16]
-        return _sampled(path)
+        with open(path, "rb") as file:
+            return sampled(file)
     except (OSError, ValueError):
         return None
 
@@ -69,13 +71,13 @@ def source_size(path: str) -> int | None:
         return None
 
 
-def _sampled(path: str) -> str:
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(str(size).encode())
-        for start in (0, size // 2, max(0, size - SAMPLE)):
-            file.seek(start)
-            digest.update(file.read(SAMPLE))
+def sampled(file: IO[bytes]) -> str:
+    """The fingerprint of an open file."""
+    size = os.fstat(file.fileno()).st_size
+    digest = hashlib.sha256(str(size).encode())
+    for start in (0, size // 2, max(0, size - SAMPLE)):
+        file.seek(start)
+        digest.update(file.read(SAMPLE))
     return digest.hexdigest()[:16]
 
 

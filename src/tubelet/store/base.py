@@ -273,6 +273,8 @@ def load(path: str | Path, *, verify: bool = True) -> Features:
         root = root.parent
     arrays: dict[str, NDArray[Any]] = {}
     for name, digest in record["files"].items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise StoreError(f"{sidecar}: names a file outside of its folder: {name!r}")
         file = root / name
         if not file.is_file() or (verify and sha256_of(file) != digest):
             raise StoreError(f"{file}: missing or damaged (sha256 differs); extract it again")
