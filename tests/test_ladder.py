@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "tubelet"
 
 RUNGS = [
     {"types", "errors"},
-    {"config", "cache", "insight"},
+    {"config", "cache", "process", "insight"},
     {"window"},
     {
         "decode",

@@ -30,8 +30,8 @@ from tubelet.transform import (
     FLOW,
     Prepared,
     ViewConfig,
-    prepare,
     prepare_flow,
+    prepare_frame,
     resize,
     split_view,
     to_pixels,
@@ -56,7 +56,7 @@ class Shot:
         return self._image
 
     def prepared(self, view: ViewConfig) -> Prepared:
-        return self.once(view, lambda: prepare(self.rgb(), view))
+        return self.once(view, lambda: prepare_frame(self._frame, view))
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What was made under this key, made now where it was not."""
@@ -235,7 +235,7 @@ def pixels_of(
 ) -> dict[int, Prepared]:
     """The pixels of single frames, by index. Flow goes to the next frame; the last repeats."""
     if flow is None:
-        return {f.index: prepare(f.rgb(), view) for f in frames if f.index in wanted}
+        return {f.index: prepare_frame(f, view) for f in frames if f.index in wanted}
     make, found = preparer(view, flow), {}
     pair: Pair | None = None
     shot: Shot | None = None

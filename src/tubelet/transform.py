@@ -14,16 +14,17 @@ decoders deliver RGB (see `docs/decoding.md`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import UsageError
-from tubelet.types import ClipSpec, Image
+from tubelet.types import Box, ClipSpec, CuttableFrame, Frame, Image
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,53 +126,153 @@ def _axis(
     return low, high, (centre - low).astype(np.float32)
 
 
+EVEN = 32
+"""What boxes begin and end at: whole chroma samples, whole vectors."""
+
+
+@lru_cache(maxsize=64)
+def needed(height: int, width: int, view: ViewConfig) -> Box:
+    """The box of a frame that `prepare` reads, widened to multiples of EVEN."""
+    tall, wide = fitted_size(height, width, view)
+    slots = range(3) if view.crops == 3 else (1,)
+    corners = [crop_corner(tall, wide, view.crop, index) for index in slots]
+    rows = [_axis(height, tall, top, view.crop) for top, _ in corners]
+    columns = [_axis(width, wide, left, view.crop) for _, left in corners]
+    top, bottom = min(a[0][0] for a in rows), max(a[1][-1] for a in rows) + 1
+    left, right = min(a[0][0] for a in columns), max(a[1][-1] for a in columns) + 1
+    return Box(
+        int(top) // EVEN * EVEN,
+        int(left) // EVEN * EVEN,
+        min(-(-int(bottom) // EVEN) * EVEN, height),
+        min(-(-int(right) // EVEN) * EVEN, width),
+    )
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """Where an output pixel's source pixels are, and their weights.
+
+    where: flat positions [2 or 1, crop, 2 or 1, crop]: (upper, lower), y, (left, right), x; one
+    where the second one's weights are all zero. wy [crop, 1], wx [crop * pixel].
+    """
+
+    where: NDArray[np.intp]
+    wy: NDArray[np.float32]
+    wx: NDArray[np.float32]
+
+
 @lru_cache(maxsize=64)
 def _taps(
-    height: int, width: int, view: ViewConfig, index: int
-) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
-    """Flat source positions [4, crop * crop]; weights along y [crop, 1, 1] and x [crop, 1]."""
+    size: tuple[int, int], view: ViewConfig, index: int, corner: tuple[int, int], pitch: int
+) -> _Taps:
+    """For pictures that begin at `corner` (top, left) of a frame of `size`, `pitch` to a row."""
+    height, width = size
     tall, wide = fitted_size(height, width, view)
     top, left = crop_corner(tall, wide, view.crop, index)
-    y0, y1, wy = _axis(height, tall, top, view.crop)
-    x0, x1, wx = _axis(width, wide, left, view.crop)
-    corners = [(y[:, None] * width + x[None, :]).ravel() for y in (y0, y1) for x in (x0, x1)]
-    return np.stack(corners), wy[:, None, None], wx[:, None]
+    *ys, wy = _axis(height, tall, top, view.crop)
+    *xs, wx = _axis(width, wide, left, view.crop)
+    y = np.stack(ys if wy.any() else ys[:1]) - corner[0]
+    x = np.stack(xs if wx.any() else xs[:1]) - corner[1]
+    return _Taps(y[:, :, None, None] * pitch + x, wy[:, None], wx)
+
+
+class _Scratch(threading.local):
+    """Buffers of one thread, kept from frame to frame: fresh memory costs as much as the work."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """An array of any content, valid until the same name is asked for again."""
+        kept = self._kept.get(name)
+        if kept is None or kept.shape != shape or kept.dtype != dtype:
+            kept = self._kept[name] = np.empty(shape, dtype)
+        return kept
+
+
+_SCRATCH = _Scratch()
+
+
+def _gather(pixels: NDArray[np.uint8], where: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """The pixels [rows, pitch, 3 or 4] at flat positions: [..., crop * 3 or 4]."""
+    channels = pixels.shape[2]
+    *rest, crop = where.shape
+    if channels == 4:
+        found = _SCRATCH.get("pixels", where.shape, np.uint32)
+        pixels.reshape(-1).view(np.uint32).take(where, out=found, mode="clip")
+        return found.view(np.uint8)
+    found = pixels.reshape(-1, channels).take(where.ravel(), axis=0)
+    return found.reshape(*rest, crop * channels)
 
 
 def _blend(
-    corners: Iterable[Image], wx: NDArray[np.float32], wy: NDArray[np.float32]
+    corners: NDArray[np.uint8], wx: NDArray[np.float32], wy: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Source pixels upper left, upper right, lower left, lower right -> bilinear float32."""
-    a, b, c, d = (corner.astype(np.float32) for corner in corners)
-    b -= a
-    b *= wx
-    a += b
-    d -= c
-    d *= wx
-    c += d
-    c -= a
-    c *= wy
-    a += c
-    return a
+    """Source pixels [2 or 1, y, 2 or 1, x] -> bilinear float32 [y, x]; wx [x], wy [y, 1].
+
+    a + (b - a) * w along x, then along y. The result is scratch.
+    """
+    vertical, height, horizontal, width = corners.shape
+    rows = _SCRATCH.get("rows", (vertical, height, width), np.float32)
+    rows[...] = corners[:, :, 0]
+    if horizontal == 2:
+        step = _SCRATCH.get("step", rows.shape, np.float32)
+        step[...] = corners[:, :, 1]
+        step -= rows
+        step *= wx
+        rows += step
+    if vertical == 2:
+        upper, lower = rows
+        lower -= upper
+        lower *= wy
+        upper += lower
+    return rows[0]
 
 
-def prepare(image: Image, view: ViewConfig) -> Prepared:
-    """RGB [H, W, 3] -> [V, crop, crop, 3] float32, normalised."""
-    height, width, _ = image.shape
-    flat = np.ascontiguousarray(image).reshape(-1, 3)
+def prepare(image: NDArray[np.uint8], view: ViewConfig, *, cut: Cut | None = None) -> Prepared:
+    """RGB [H, W, 3] -> [V, crop, crop, 3] float32, normalised.
+
+    cut: `image` is a part of a frame as `CuttableFrame.cut` gives it.
+    """
+    size = cut.size if cut else (image.shape[0], image.shape[1])
+    corner = (cut.box.top, cut.box.left) if cut else (0, 0)
+    image = np.ascontiguousarray(image)
+    channels = image.shape[2]
     mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
+    scale, shift = 1 / (255 * std), np.tile(mean / std, view.crop)
     out = np.empty((view.views, view.crop, view.crop, 3), np.float32)
     for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
-        where, wy, wx = _taps(height, width, view, index)
-        corners = (flat.take(w, axis=0).reshape(view.crop, view.crop, 3) for w in where)
-        a = _blend(corners, wx, wy)
+        taps = _taps(size, view, index, corner, image.shape[1])
+        corners = _gather(image, taps.where)
+        levels = _blend(corners, np.repeat(taps.wx, channels), taps.wy)
         if view.resize == "uint8":
-            np.rint(a, out=a)
-        np.multiply(a, 1 / (255 * std), out=out[slot])
-        out[slot] -= mean / std
+            np.rint(levels, out=levels)
+        levels = levels.reshape(view.crop, view.crop, channels)
+        for c in range(3):
+            np.multiply(levels[:, :, c], scale[c], out=out[slot, :, :, c])
+        flat = out[slot].reshape(view.crop, -1)
+        flat -= shift
     if view.flip:
         out[view.crops :] = out[: view.crops, :, ::-1]
     return out
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which box of a frame of `size` (height, width) a picture is."""
+
+    size: tuple[int, int]
+    box: Box
+
+
+def prepare_frame(frame: Frame, view: ViewConfig) -> Prepared:
+    """`prepare(frame.rgb(), view)` by the shortest way that the frame has."""
+    if isinstance(frame, CuttableFrame):
+        cut = Cut(frame.size, needed(*frame.size, view))
+        pixels = frame.cut(cut.box)
+        if pixels is not None:
+            return prepare(pixels, view, cut=cut)
+    return prepare(frame.rgb(), view)
 
 
 def uncropped(view: ViewConfig) -> ViewConfig:
@@ -190,10 +291,9 @@ def resize(image: Image, view: ViewConfig) -> Image:
         return image
     y0, y1, wy = _axis(height, tall, 0, tall)
     x0, x1, wx = _axis(width, wide, 0, wide)
-    upper, lower = image[y0], image[y1]
-    corners = (rows.take(x, axis=1) for rows in (upper, lower) for x in (x0, x1))
-    blended = _blend(corners, wx[:, None], wy[:, None, None])
-    return np.rint(blended).astype(np.uint8)
+    sides = [image[np.stack([y0, y1])].take(x, axis=2).reshape(2, tall, -1) for x in (x0, x1)]
+    blended = _blend(np.stack(sides, axis=2), np.repeat(wx, 3), wy[:, None])
+    return np.rint(blended).astype(np.uint8).reshape(tall, wide, 3)
 
 
 def prepare_flow(flow: NDArray[np.float32], view: ViewConfig) -> Prepared:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 """One RGB picture [H, W, 3], rotation applied."""
+
+
+class Box(NamedTuple):
+    """Rows top .. bottom and columns left .. right of a picture, the ends excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,21 @@ class Frame(Protocol):
         ...
 
     def rgb(self) -> Image: ...
+
+
+@runtime_checkable
+class CuttableFrame(Frame, Protocol):
+    """A frame that can convert a part of itself for less work."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of `rgb()`."""
+        ...
+
+    def cut(self, box: Box) -> NDArray[np.uint8] | None:
+        """The pixels of a box of `rgb()` and nothing else, as contiguous [rows, W', 4]: red, green,
+        blue, anything; W' is at least the box's width. None where it cannot."""
+        ...
 
 
 @dataclass

@@ -12,6 +12,7 @@ import click
 
 from tubelet import __version__
 from tubelet.errors import TubeletError, UsageError, did_you_mean
+from tubelet.process import settle
 
 VERBS = {
     "models": "what can be run, and where its weights are",
@@ -72,8 +73,7 @@ def group() -> None:
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 an input failed, 2 wrong usage, 130 interrupted."""
-    # Waiting OpenMP threads must not spin beside a decoder; has to be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    settle()
     debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import av.error
 import numpy as np
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from tubelet.errors import UnsupportedVideo
-from tubelet.types import Image
+from tubelet.types import Box, Image
 
 OFF_AXIS = math.tan(math.radians(1))
 """A display matrix within one degree of a right angle is taken as that angle."""
@@ -86,6 +89,54 @@ def _turned(counterclockwise: int) -> Orientation:
 AS_FFMPEG = "flags=bicubic"
 AS_OLD_TOOLS = "flags=bilinear:in_color_matrix=bt601:in_range=limited"
 
+PROVABLE = 2**24
+"""Pixels of a picture up to which a frame of noise is worth its memory."""
+
+
+class Kind(NamedTuple):
+    """What the conversion to RGB depends on, beside the samples."""
+
+    width: int
+    height: int
+    format: str
+    matrix: int
+    span: int
+
+    @classmethod
+    def of(cls, frame: VideoFrame) -> Kind:
+        matrix, span = int(frame.colorspace), int(frame.color_range)
+        return cls(frame.width, frame.height, frame.format.name, matrix, span)
+
+
+class Conversion:
+    """A filter graph for frames of one kind, run in the caller's thread."""
+
+    def __init__(self, kind: Kind, *steps: tuple[str, str]) -> None:
+        graph = Graph()
+        graph.threads = 1
+        self._source = last = graph.add(
+            "buffer",
+            video_size=f"{kind.width}x{kind.height}",
+            pix_fmt=kind.format,
+            time_base="1/1",
+            colorspace=str(kind.matrix),
+            range=str(kind.span),
+        )
+        for name, options in steps:
+            following = graph.add(name, options)
+            last.link_to(following)
+            last = following
+        self._sink = graph.add("buffersink")
+        last.link_to(self._sink)
+        graph.configure()
+        self._graph = graph  # the filters hold no reference to it
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        self._source.push(frame)
+        converted = self._sink.pull()
+        assert isinstance(converted, VideoFrame)
+        return converted
+
 
 class ToRGB:
     """FFmpeg's own conversion: frames go through its `scale` filter, as in its command line.
@@ -94,56 +145,93 @@ class ToRGB:
     up to 85 levels off: 10-bit, odd sizes, left-sited chroma. `legacy601` decodes what PyAV
     16.1 and older gave, bit for bit: the 601 matrix and limited range whatever the tags say.
     Nothing is scaled unless the size changes within the video; then to the first size.
+    size: (height, width) of the pictures.
     """
 
     def __init__(self, *, path: str, legacy601: bool, upright: Orientation, first: VideoFrame):
         self._path = path
-        self._options = f"{first.width}:{first.height}:" + (
-            AS_OLD_TOOLS if legacy601 else AS_FFMPEG
-        )
+        self._size = first.width, first.height
+        width, height = upright.size(*self._size)
+        self.size = height, width
+        self._flags = AS_OLD_TOOLS if legacy601 else AS_FFMPEG
         self._upright = upright
-        self._kind: tuple[int | str, ...] = ()
+        self._whole: tuple[Kind, Conversion] | None = None
+        self._part: tuple[Kind, Box, Conversion | None] | None = None
 
     def __call__(self, frame: VideoFrame) -> Image:
         """Upright RGB [H, W, 3]. UnsupportedVideo for colours that swscale cannot read."""
-        kind = (
-            frame.width,
-            frame.height,
-            frame.format.name,
-            int(frame.colorspace),
-            int(frame.color_range),
-        )
+        kind = Kind.of(frame)
         try:
-            if kind != self._kind:
-                self._build(*kind)
-                self._kind = kind
-            self._source.push(frame)
-            converted = self._sink.pull()
+            if self._whole is None or kind != self._whole[0]:
+                self._whole = kind, whole(kind, self._size, self._flags)
+            converted = self._whole[1](frame)
         except (av.error.FFmpegError, ValueError) as error:
-            self._kind = ()
+            self._whole = None
             raise UnsupportedVideo(
-                f"{self._path}: pictures in {frame.format.name} (colour space {kind[3]}, range "
-                f"{kind[4]}) cannot be converted to RGB: {error}; re-encode the video"
+                f"{self._path}: pictures in {frame.format.name} (colour space {kind.matrix}, range "
+                f"{kind.span}) cannot be converted to RGB: {error}; re-encode the video"
             ) from None
-        assert isinstance(converted, VideoFrame)
         return self._upright.apply(np.asarray(converted.to_ndarray(), dtype=np.uint8))
 
-    def _build(self, width: int, height: int, name: str, matrix: int, span: int) -> None:
-        graph = Graph()
-        graph.threads = 1
-        self._source = graph.add(
-            "buffer",
-            video_size=f"{width}x{height}",
-            pix_fmt=name,
-            time_base="1/1",
-            colorspace=str(matrix),
-            range=str(span),
-        )
-        scale = graph.add("scale", self._options)
-        rgb = graph.add("format", "rgb24")
-        self._sink = graph.add("buffersink")
-        self._source.link_to(scale)
-        scale.link_to(rgb)
-        rgb.link_to(self._sink)
-        graph.configure()
-        self._graph = graph  # the filters hold no reference to it
+    def cut(self, frame: VideoFrame, box: Box) -> NDArray[np.uint8] | None:
+        """`types.CuttableFrame.cut`: the box is cut out before it is converted.
+
+        None where pixels would not be those of the whole picture, bit for bit (chroma is
+        interpolated), or where the picture is scaled or turned.
+        """
+        if self._upright != Orientation() or (frame.width, frame.height) != self._size:
+            return None
+        kind = Kind.of(frame)
+        if self._part is None or self._part[:2] != (kind, box):
+            same = is_local(kind, box, self._flags)
+            self._part = kind, box, part(kind, box, self._flags) if same else None
+        convert = self._part[2]
+        return None if convert is None else _rgb0(convert(frame))
+
+
+def whole(kind: Kind, size: tuple[int, int], flags: str) -> Conversion:
+    """To RGB, scaled where `size` (width, height) differs."""
+    return Conversion(kind, ("scale", f"{size[0]}:{size[1]}:{flags}"), ("format", "rgb24"))
+
+
+def part(kind: Kind, box: Box, flags: str) -> Conversion:
+    """A box to RGB, four bytes a pixel."""
+    width, height = box.right - box.left, box.bottom - box.top
+    return Conversion(
+        kind,
+        ("crop", f"{width}:{height}:{box.left}:{box.top}:exact=1"),
+        ("scale", f"{width}:{height}:{flags}"),
+        ("format", "rgb0"),
+    )
+
+
+@lru_cache(maxsize=256)
+def is_local(kind: Kind, box: Box, flags: str) -> bool:
+    """Whether cutting and converting commute, found out on a frame of noise.
+
+    They do where a pixel depends on its own samples only, as in most 8-bit video. Where FFmpeg
+    interpolates chroma (10-bit video, odd heights) they do not.
+    """
+    if kind.width * kind.height > PROVABLE:
+        return False
+    try:
+        frame = VideoFrame(kind.width, kind.height, kind.format)
+        if any(component.bits != 8 for component in frame.format.components):
+            return False
+        frame.colorspace, frame.color_range = kind.matrix, kind.span
+        rng = np.random.default_rng(0)
+        for plane in frame.planes:
+            plane.update(rng.bytes(plane.buffer_size))
+        size = kind.width, kind.height
+        picture = whole(kind, size, flags)(frame).to_ndarray()
+        cut = _rgb0(part(kind, box, flags)(frame))
+    except (av.error.FFmpegError, ValueError):
+        return False
+    expected = picture[box.top : box.bottom, box.left : box.right]
+    return np.array_equal(cut[:, : box.right - box.left, :3], expected)
+
+
+def _rgb0(frame: VideoFrame) -> NDArray[np.uint8]:
+    """The frame's own memory, which lives as long as the array: [H, padded W, 4]."""
+    plane = frame.planes[0]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(frame.height, plane.line_size // 4, 4)

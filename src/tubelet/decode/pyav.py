@@ -42,7 +42,7 @@ from tubelet.decode.container import (
 from tubelet.decode.damage import Damage
 from tubelet.decode.picture import ToRGB, orientation
 from tubelet.errors import EmptyVideo, UnsupportedVideo
-from tubelet.types import DecodeEvents, Image, VideoInfo
+from tubelet.types import Box, DecodeEvents, Image, VideoInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,13 @@ class PyAVFrame:
 
     def rgb(self) -> Image:
         return self._to_rgb(self._picture)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._to_rgb.size
+
+    def cut(self, box: Box) -> Image | None:
+        return self._to_rgb.cut(self._picture, box)
 
 
 class PyAVReader:

@@ -24,6 +24,7 @@ from typing import Any, cast
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
 from tubelet.pipeline import Extractor
+from tubelet.process import keep_memory, patient_children
 from tubelet.scale.claims import HIDDEN, Claims, stale_files
 from tubelet.scale.job import Job, Outcome, Reporter
 from tubelet.scale.local import Worker, attempts_of
@@ -94,7 +95,8 @@ class Foreman:
         process = self._context.Process(
             target=_worker, args=(theirs, self._order, self._extractors, device), daemon=True
         )
-        process.start()
+        with patient_children():
+            process.start()
         theirs.close()
         return Hand(process, ours, device)
 
@@ -238,6 +240,7 @@ def _worker(pipe: Connection, order: bytes, extractors: bytes, device: str | Non
         job, folders, before, environment, threads = pickle.loads(order)  # noqa: S301
         torch.set_num_threads(threads)
         os.environ.update(environment)
+        keep_memory()
         models: list[Extractor] = pickle.loads(extractors)  # noqa: S301
         if device is not None:
             for model in models:
