@@ -37,8 +37,7 @@ def _select(
 ) -> Iterator[Shot]:
     """Frames that appear in [start_s, end_s)."""
     for frame in frames:
-        tally.decoded += 1
-        tally.frame = frame.index
+        tally.count(frame.index)
         if start_s is not None and frame.time_s < start_s:
             continue
         if end_s is not None and frame.time_s >= end_s:

@@ -29,6 +29,7 @@ from tubelet.lanes import Lane, each_row
 from tubelet.modality import flow_facts, uses_flow
 from tubelet.models.device import autocast, resolve_device, resolve_precision, resolve_runtime
 from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
+from tubelet.pulse import PULSE
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
 from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
 from tubelet.types import Features, VideoReader
@@ -208,6 +209,10 @@ class Extractor:
 
     def forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:
         """As `forward`, from the W prepared frames of each window."""
+        with PULSE.expected("model", limits=len(clips) * self.view.views):
+            return self._forward_clips(clips)
+
+    def _forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:
         import torch
 
         views = self.view.views
@@ -327,7 +332,7 @@ def record_video(
     color = extractors[0].options.color
     try:
         with open_video(source.path, color=color, fps=source.fps) as reader:
-            tally.stage = "decode"
+            tally.enter("decode")
             for recording in recordings:
                 recording.name, recording.length_s = source.name, reader.info.duration_s
             rows = each_row(

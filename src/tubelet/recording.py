@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tubelet.errors import FeatureError
 from tubelet.gather import Row
+from tubelet.pulse import PULSE
 from tubelet.store.rows import Rows
 from tubelet.types import DecodeEvents, Features, VideoInfo
 
@@ -42,6 +43,17 @@ class Tally:
     stage: str = "open"
     frame: int | None = None
     decoded: int = 0
+
+    def enter(self, stage: str) -> None:
+        """The next stage begins."""
+        self.stage = stage
+        PULSE.enter(stage)
+
+    def count(self, index: int) -> None:
+        """One more frame, number `index`, is decoded."""
+        self.decoded += 1
+        self.frame = index
+        PULSE.beat(frame=index)
 
 
 @dataclass(frozen=True)

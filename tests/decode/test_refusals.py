@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import threading
 
 import av
@@ -178,6 +179,43 @@ def test_the_attack_works_without_the_fence(made, tmp_path):
     with av.open(str(path)) as container:
         assert container.format.name == "concat"
         assert sum(1 for _ in container.decode(video=0)) == N
+
+
+def in_circles(data, turns):
+    """A QuickTime file whose index names its first sample `turns` times."""
+    out, at = b"", 0
+    while at < len(data):
+        size, name = struct.unpack(">I4s", data[at : at + 8])
+        body, at = data[at + 8 : at + size], at + size
+        if name in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+            body = in_circles(body, turns)
+        elif name == b"stsc":  # one sample per chunk
+            body = struct.pack(">5I", 0, 1, 1, 1, 1)
+        elif name == b"stco":  # all of them in one place
+            body = struct.pack(">2I", 0, turns) + body[8:12] * turns
+        elif name == b"stsz":  # of one size
+            first = struct.unpack(">I", body[12:16])[0]
+            body = struct.pack(">3I", 0, first, turns)
+        elif name == b"stts":  # at one rate
+            body = struct.pack(">3I", 0, 1, turns) + body[12:16]
+        out += struct.pack(">I4s", len(body) + 8, b"free" if name == b"edts" else name) + body
+    return out
+
+
+def test_an_index_that_leads_in_circles_ends(tmp_path, monkeypatch):
+    """Far fewer frames than it promises are read, and nobody takes them for a video."""
+    path = tmp_path / "circle.mov"
+    encode(pictures(), path, encoding=Encoding(codec="mjpeg", pixel_format="yuvj420p"))
+    path.write_bytes(in_circles(path.read_bytes(), 5000))
+    monkeypatch.setattr("tubelet.decode.container.SLACK", 1 << 16)
+    read = []
+    with open_video(path) as video:
+        assert video.info.frames == 5000
+        with pytest.raises(UnsupportedVideo, match="leads in circles"):
+            read.extend(frame.index for frame in video.frames())
+    assert N < len(read) < 1000
+    with pytest.raises(UnsupportedVideo, match="leads in circles"):
+        scan_video(path)
 
 
 def test_readers_in_threads_do_not_disturb_each_other(made):

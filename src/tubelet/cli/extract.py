@@ -83,6 +83,15 @@ from tubelet.window import parse_fps
     help="CPU threads of each process. Their number may change last bits; that of workers does "
     "not. [as torch chooses]",
 )
+@click.option(
+    "--timeout",
+    type=float,
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="A video that gives no frame (or no row, once per clip of a batch) for so long is given "
+    "up: its reader is killed. 0: no limit, and with one worker no second process.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed input.")
 @click.option("--retry-failed", is_flag=True, help="Only inputs that are in failures.jsonl.")
 @click.option("--strict", is_flag=True, help="A damaged video is a failure.")
@@ -110,6 +119,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     from tubelet.inputs import collect, is_frame_folder
     from tubelet.models.device import device_list
     from tubelet.scale.local import Job, run
+    from tubelet.scale.processes import warm_up
     from tubelet.scale.shard import parse_shard
     from tubelet.store.base import codec_of
 
@@ -133,7 +143,10 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         debug=choices["debug"],
         shard=parse_shard(choices["shard"]) if choices["shard"] else None,
         devices=devices,
+        timeout=choices["timeout"],
     )
+    if job.timeout:
+        warm_up()
     if choices["threads"] is not None:
         import torch
 

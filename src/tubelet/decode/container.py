@@ -19,6 +19,10 @@ MAX_SIDE = 16_384
 MAX_PIXELS = 2**27
 """Larger pictures are refused before they are allocated (16K UHD has 1.3e8 pixels)."""
 
+TURNS, SLACK = 4, 16 << 20
+"""No file gives more packets than TURNS times its size, and SLACK bytes: Matroska may put stripped
+headers before each, but an index that points back gives them for ever."""
+
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h261,h263,h264,hevc,vvc,"
     "av1,obu,ivf,flv,live_flv,asf,ogg,nut,gif,apng,mxf,gxf,wtv,rm,dv,mjpeg,yuv4mpegpipe,nsv,vc1,"
@@ -102,6 +106,16 @@ def check_size(width: int, height: int, path: str) -> None:
         raise UnsupportedVideo(
             f"{path}: {width}x{height} is more than the limit of {MAX_SIDE} pixels a side "
             f"and {MAX_PIXELS} in all; scale it down first"
+        )
+
+
+def check_end(read: int, size_bytes: int, path: str) -> None:
+    """UnsupportedVideo for a file that has given more bytes of packets than it can have: its index
+    points back, and it may never end."""
+    if read > TURNS * size_bytes + SLACK:
+        raise UnsupportedVideo(
+            f"{path}: {read} bytes of packets came from a file of {size_bytes}: its index leads in "
+            "circles; cut out its sound part (ffmpeg -t SECONDS -i in -c copy out.mkv)"
         )
 
 

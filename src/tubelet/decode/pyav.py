@@ -28,6 +28,7 @@ from tubelet.decode.base import Color
 from tubelet.decode.clock import Clock, DecodeOrder, DisplayOrder
 from tubelet.decode.container import (
     MAX_PIXELS,
+    check_end,
     check_size,
     fraction,
     frame_rate,
@@ -150,6 +151,7 @@ class _Pass:
         self.used = False
         self.events = DecodeEvents()
         self.container: InputContainer = open_container(path)
+        self.size_bytes = os.stat(path).st_size
         try:
             self.stream: VideoStream = video_stream(self.container, path)
             context = self.stream.codec_context
@@ -211,11 +213,14 @@ class _Pass:
         """Packets of the stream, then None to flush the decoder. Like FFmpeg's command line,
         reading ends at the container's first error. An empty packet stands for a frame that the
         recorder left out; given to the decoder it would end the video."""
+        read = 0
         try:
             for number, packet in enumerate(self._demux()):
                 if number == 0 and packet.has_sidedata("encryption_info"):
                     raise UnsupportedVideo(f"{self.path}: encrypted; decrypt it first")
                 self.damage.places += packet.pos is not None
+                read += packet.size
+                check_end(read, self.size_bytes, self.path)
                 if packet.size:
                     yield packet
         except av.error.FFmpegError as error:

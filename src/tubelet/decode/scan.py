@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tubelet.decode.clock import Clock
 from tubelet.decode.container import (
+    check_end,
     frame_rate,
     has_no_pts,
     open_container,
@@ -81,8 +82,11 @@ def scan(path: str) -> Timeline:
         in_order = has_no_pts(container)
         start, (rate, _) = start_time(container), frame_rate(stream)
         tally = _Tally()
+        read, size = 0, os.stat(path).st_size
         try:
             for packet in container.demux(stream):
+                read += packet.size
+                check_end(read, size, path)
                 if packet.size:
                     _count(packet, tally, codec=context.name, in_order=in_order)
         except av.error.FFmpegError as error:
@@ -99,7 +103,7 @@ def scan(path: str) -> Timeline:
             height=context.height,
             codec=context.name,
             container=container.format.name,
-            size_bytes=os.stat(path).st_size,
+            size_bytes=size,
             exact=tally.doubt is None,
             reason=tally.doubt,
             stream_s=stream_seconds(stream),

@@ -4,11 +4,13 @@
 
 pattern `bits` writes the frame's number as 5 x 4 black and white cells, most significant first,
 which survives lossy coding; `flat` writes it into the colour (R + 256 G + 65536 B), which
-survives resizing and cropping. `read_number` reads both back.
+survives resizing and cropping. `read_number` reads both back. stall=K: frame K never comes, as
+from a decoder that hangs.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +24,11 @@ PREFIX = "synthetic:"
 COLUMNS, ROWS = 5, 4
 BITS = COLUMNS * ROWS
 PATTERNS = ("bits", "flat")
-DEFAULTS = {"frames": "100", "fps": "30", "width": "64", "height": "48", "pattern": "bits"}
+# fmt: off
+DEFAULTS = {
+    "frames": "100", "fps": "30", "width": "64", "height": "48", "pattern": "bits", "stall": "",
+}
+# fmt: on
 
 
 def number_picture(number: int, *, width: int, height: int, pattern: str = "bits") -> Image:
@@ -80,6 +86,7 @@ class SyntheticReader:
         self._pattern = options["pattern"]
         width = _whole(options, "width", smallest=COLUMNS)
         height = _whole(options, "height", smallest=ROWS)
+        self._stall = _whole(options, "stall", smallest=0) if options["stall"] else -1
         try:
             fps = Fraction(options["fps"])
         except (ValueError, ZeroDivisionError):
@@ -113,6 +120,8 @@ class SyntheticReader:
         interval = 1 / self.info.fps
         size = (self.info.width, self.info.height)
         for index in range(self._frames):
+            if index == self._stall:
+                threading.Event().wait()
             yield SyntheticFrame(
                 index, float(index * interval), float(interval), size, self._pattern
             )

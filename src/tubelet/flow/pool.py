@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, Packed, Setting, create_method, pack
 from tubelet.flow.opencv import grayscale
+from tubelet.pulse import PULSE
 from tubelet.types import Image
 
 
@@ -107,6 +108,7 @@ class FlowPool:
         else:
             field = self._method()(a, b)
         packed = pack(field, self.config)
+        PULSE.beat()
         if keep is not None:
             keep(packed)
         return packed

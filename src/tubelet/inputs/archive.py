@@ -5,16 +5,18 @@ No path of an archive is ever used on disk; links, devices and folders in it are
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from tubelet.errors import UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, Input, suffix_of
+from tubelet.pulse import PULSE
 
 PIECE = 1 << 20
 
@@ -41,10 +43,13 @@ class Archive:
     """An open tar. Members asked for in order are read in one pass, also when compressed."""
 
     def __init__(self, path: str) -> None:
-        try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 closed by close()
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise VideoError(f"{path}: not a readable tar: {error}") from error
+        with ExitStack() as undo:
+            try:
+                file = undo.enter_context(_Beating(path))
+                self._tar = undo.enter_context(tarfile.open(fileobj=file))
+            except (tarfile.TarError, OSError, EOFError) as error:
+                raise VideoError(f"{path}: not a readable tar: {error}") from error
+            self._open = undo.pop_all()
         self._path = path
 
     def facts(self, name: str) -> list[object]:
@@ -80,7 +85,15 @@ class Archive:
         return info
 
     def close(self) -> None:
-        self._tar.close()
+        self._open.close()
+
+
+class _Beating(io.FileIO):
+    """A file whose every read is a sign of life: finding a member may mean hours of unpacking."""
+
+    def read(self, size: int | None = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
+        PULSE.beat()
+        return super().read(-1 if size is None else size) or b""
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

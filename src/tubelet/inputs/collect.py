@@ -59,7 +59,7 @@ def expand(argument: str) -> Iterator[Input]:
         yield from _folder(Path(argument))
     elif suffix_of(argument) in LIST_SUFFIXES:
         yield from read_list(Path(argument))
-    elif argument.lower().endswith(TAR_SUFFIXES) and os.path.exists(argument):
+    elif argument.lower().endswith(TAR_SUFFIXES) and os.path.isfile(argument):
         yield from members(argument)
     elif not os.path.lexists(argument) and glob.has_magic(argument):
         yield from _glob(argument)

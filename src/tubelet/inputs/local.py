@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -55,6 +56,8 @@ def fingerprint(item: Input, openers: Openers) -> str | None:
             with os.scandir(path) as entries:
                 facts = sorted([e.name, e.stat().st_size] for e in entries if e.is_file())
             return hashlib.sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()[:16]
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return None  # a pipe or a device could block for ever
         with open(path, "rb") as file:
             return sampled(file)
     except (OSError, ValueError):
@@ -111,13 +114,13 @@ def on_disk(item: Input, openers: Openers | None = None) -> Iterator[str]:
 def _state(path: str) -> object:
     """None where there is nothing."""
     try:
-        stat = os.stat(path)
+        now = os.stat(path)
         inside = None
         if os.path.isdir(path):
             inside = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in _files(path))
     except (OSError, ValueError):
         return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns, inside
+    return now.st_ino, now.st_size, now.st_mtime_ns, inside
 
 
 def _files(path: str) -> Iterator[Path]:

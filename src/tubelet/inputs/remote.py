@@ -20,6 +20,7 @@ from tubelet import __version__
 from tubelet.cache import cache_folder
 from tubelet.errors import StoreError, UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, public_url, suffix_of
+from tubelet.pulse import PULSE
 from tubelet.store.atomic import atomic_file
 from tubelet.store.base import read_record, sha256_of, write_json
 
@@ -100,6 +101,7 @@ def _stream(response: Any, file: IO[bytes], shown: str) -> tuple[int, str]:
             raise VideoError(_too_large(shown, size, limit))
         digest.update(piece)
         file.write(piece)
+        PULSE.beat()
     if expected is not None and size != expected:
         raise VideoError(f"{shown}: {size} of {expected} bytes came; try again")
     if size == 0:

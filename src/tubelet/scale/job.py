@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +24,9 @@ class Job:
     that are in failures.jsonl. workers: processes; each has as many threads as this one, so that
     the bytes do not depend on their number. frame_rate: of frame folders. debug_frames:
     contact sheets per video. debug: tracebacks with the failures. shard: only this share of the
-    inputs. devices: where the workers' models run, in turn; () for where they are.
+    inputs. devices: where the workers' models run, in turn; () for where they are. timeout: seconds
+    without a frame or row after which the process that reads a video is killed and the video fails;
+    the videos are then always read in other processes than this one. None or 0: no limit.
     """
 
     inputs: Sequence[Input]
@@ -39,10 +42,13 @@ class Job:
     debug: bool = False
     shard: Shard | None = None
     devices: tuple[str, ...] = ()
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}; it must be at least 1")
+        if self.timeout is not None and not 0 <= self.timeout < math.inf:
+            raise UsageError(f"timeout is {self.timeout}; it must be seconds, 0 for no limit")
         if self.debug_frames < 0:
             raise UsageError(f"debug frames is {self.debug_frames}; it must be at least 0")
 
@@ -60,7 +66,7 @@ class Outcome:
 
 
 class Reporter(Protocol):
-    """Who hears of progress; `cli.progress.Progress` for people."""
+    """Who hears of progress; `cli.progress.Progress` for people. No rows: a video is begun."""
 
     def expect(self, videos: int) -> None: ...
     def advance(self, name: str, rows: int, fraction: float | None) -> None: ...

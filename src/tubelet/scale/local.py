@@ -22,6 +22,7 @@ from tubelet.inputs import Input, fingerprint, on_disk
 from tubelet.inputs.local import Openers
 from tubelet.overlap import prefetch
 from tubelet.pipeline import Batches, Extractor, record_video
+from tubelet.pulse import PULSE
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims
 from tubelet.scale.job import Job, Outcome, Reporter, open_folders
@@ -53,7 +54,8 @@ def run(job: Job, extractors: Sequence[Extractor], report: Reporter) -> int:
         job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
     report.expect(len(job.inputs))
     with Claims(job.out, total=len(job.inputs)) as claims:
-        if max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1:
+        several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
+        if job.inputs and (job.timeout or several):
             from tubelet.scale.workers import run_workers
 
             return run_workers(job, extractors, folders, report)
@@ -140,8 +142,10 @@ class Worker:
     def _attend(self, item: Input) -> bool:
         """False when another process works on it."""
         lanes = list(range(len(self.folders)))
+        self.report.advance(item.id, 0, None)
         try:
-            mark = fingerprint(item, self._openers)
+            with PULSE.expected("fetch"):
+                mark = fingerprint(item, self._openers)
         except TubeletError as error:  # an archive that cannot be opened any more
             self._close(item, dict.fromkeys(lanes, Fault("open", error, None)))
             return True
@@ -194,8 +198,8 @@ class Worker:
                 write_sheet(self.folders[lane].path, item.id, row, self.extractors[lane].view)
 
         try:
-            with on_disk(item, self._openers) as path:
-                tally.stage = "open"
+            with PULSE.expected("fetch"), on_disk(item, self._openers) as path:
+                tally.enter("open")
                 recordings = record_video(
                     Source(path, item.start_s, item.end_s, rate, item.id),
                     self._batches,
