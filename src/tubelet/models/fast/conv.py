@@ -5,6 +5,7 @@ blocks with the same forward and fewer steps:
 
     Stem, Unit, Lateral     conv - norm - ReLU                      one step
     Bottleneck, Basic       ... - conv - norm - sum - ReLU          one step per convolution
+    Inception               its max pool separated by axes, no padded copies
     X3D's block             squeeze-excitation and swish between two such steps
     NonLocal                its norm goes into its last convolution; attention on [positions, d]
 """
@@ -152,6 +153,49 @@ class Unit(nn.Module):
         return self.conv(x if even else F.pad(x, pads))
 
 
+class MaxPool(nn.Module):
+    """`i3d.MaxPool` without a padded copy: what sticks out at the end is left out of the maximum."""
+
+    def __init__(self, pool: i3d.MaxPool, fuse: Fuse) -> None:
+        super().__init__()
+        self.kernel, self.stride = pool.kernel, pool.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        pads = i3d.same_padding(x.shape[2:], self.kernel, self.stride)
+        before = pads[0::2][::-1]
+        return F.max_pool3d(x, self.kernel, self.stride, before, ceil_mode=True)
+
+
+class Inception(nn.Module):
+    """`i3d.Inception`; the maximum over 3 x 3 x 3 is taken along one axis after the other."""
+
+    def __init__(self, block: i3d.Inception, fuse: Fuse) -> None:
+        super().__init__()
+        names = ("branch0", "branch1_reduce", "branch1", "branch2_reduce", "branch2", "branch3")
+        for name in names:
+            setattr(self, name, Unit(getattr(block, name), fuse))
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = [
+            self.branch0(x),
+            self.branch1(self.branch1_reduce(x)),
+            self.branch2(self.branch2_reduce(x)),
+            self.branch3(largest_of_three(x)),
+        ]
+        return torch.cat(branches, dim=1)
+
+
+def largest_of_three(x: Tensor) -> Tensor:
+    """The maximum over 3 x 3 x 3 cells, stride 1; cells outside never win."""
+    for axis in (2, 3, 4):
+        before, x = x, x.clone()
+        cells = x.shape[axis] - 1
+        for to, other in ((1, 0), (0, 1)):
+            part = x.narrow(axis, to, cells)
+            torch.maximum(part, before.narrow(axis, other, cells), out=part)
+    return x
+
+
 class X3DStem(nn.Module):
     """`x3d.Stem`."""
 
@@ -165,7 +209,7 @@ class X3DStem(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """`x3d.SqueezeExcitation`: two small matrix products instead of two convolutions."""
+    """`x3d.SqueezeExcitation`, in place; means of frames first, which keeps sums short."""
 
     def __init__(self, squeeze: x3d.SqueezeExcitation, fuse: Fuse) -> None:
         super().__init__()
@@ -173,7 +217,10 @@ class SqueezeExcitation(nn.Module):
         self.expand = fuse(squeeze.expand, None, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        weights = self.expand(self.reduce(x.mean(dim=(2, 3, 4), keepdim=True)))
+        batch, channels, frames, height, width = x.shape
+        pictures = x.transpose(1, 2).flatten(0, 1)  # [B T, C, H, W], a view
+        means = F.avg_pool2d(pictures, (height, width)).view(batch, frames, channels).mean(dim=1)
+        weights = self.expand(self.reduce(means.view(batch, channels, 1, 1, 1)))
         return x.mul_(weights.sigmoid_())
 
 
@@ -252,6 +299,8 @@ BLOCKS: dict[type[nn.Module], Callable[[Any, Fuse], nn.Module]] = {
     slowfast.Lateral: Lateral,
     NonLocal: Attention,
     i3d.Unit: Unit,
+    i3d.MaxPool: MaxPool,
+    i3d.Inception: Inception,
     x3d.Stem: X3DStem,
     x3d.Block: X3DBlock,
 }

@@ -57,23 +57,24 @@ class FusedConv(nn.Module):
         self.padding, self.stride = [*conv.padding], [*conv.stride]
         self.dilation, self.groups, self.relu = [*conv.dilation], conv.groups, relu
         weight, bias = folded(conv, norm)
-        self.packed = packs(device, dtype)
+        self.packs, self.packed = packs(device, dtype), False
         self.bias = nn.Parameter(bias.to(device, dtype), requires_grad=False)
-        self._take(weight.to(device, dtype))
-
-    def _take(self, weight: Tensor) -> None:
-        if self.packed:
-            weight = torch.ops.mkldnn._reorder_convolution_weight(
-                weight, self.padding, self.stride, self.dilation, self.groups, None
-            )
-        else:
-            weight = weight.contiguous(memory_format=torch.channels_last_3d)
+        weight = weight.to(device, dtype, memory_format=torch.channels_last_3d)
         self.weight = nn.Parameter(weight, requires_grad=False)
+
+    def _pack(self, shape: torch.Size) -> None:
+        """Lay the kernel out for maps of this shape; others work too, at the price of a copy."""
+        weight = torch.ops.mkldnn._reorder_convolution_weight(
+            self.weight.contiguous(), self.padding, self.stride, self.dilation, self.groups, shape
+        )
+        self.weight, self.packed = nn.Parameter(weight, requires_grad=False), True
 
     def forward(self, x: Tensor) -> Tensor:
         """act(conv(x))."""
         where = (self.padding, self.stride, self.dilation, self.groups)
-        if self.packed:
+        if self.packs:
+            if not self.packed:
+                self._pack(x.shape)
             act = "relu" if self.relu else "none"
             return torch.ops.mkldnn._convolution_pointwise(
                 x, self.weight, self.bias, *where, act, [], ""
@@ -84,7 +85,9 @@ class FusedConv(nn.Module):
     def add(self, x: Tensor, other: Tensor) -> Tensor:
         """act(conv(x) + other), written over `other`."""
         where = (self.padding, self.stride, self.dilation, self.groups)
-        if self.packed:
+        if self.packs:
+            if not self.packed:
+                self._pack(x.shape)
             act = "relu" if self.relu else None
             return torch.ops.mkldnn._convolution_pointwise_.binary(
                 other, x, self.weight, self.bias, *where, "add", 1.0, act, [], None
@@ -100,16 +103,10 @@ class FusedConv(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """What oneDNN laid out cannot be copied or sent; its plain form can."""
         state = dict(self.__dict__)
-        weight = self.weight.to_dense() if self.packed else self.weight
-        state["_parameters"] = {"bias": self.bias, "weight": weight}
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
         if self.packed:
-            weight = self._parameters.pop("weight")
-            assert weight is not None
-            self._take(weight)
+            weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)
+            state |= {"_parameters": {**self._parameters, "weight": weight}, "packed": False}
+        return state
 
 
 @torch.no_grad()
