@@ -154,7 +154,7 @@ class Unit(nn.Module):
 
 
 class MaxPool(nn.Module):
-    """`i3d.MaxPool` without a padded copy: what sticks out at the end is left out of the maximum."""
+    """`i3d.MaxPool` without a padded copy: what sticks out at the end never wins."""
 
     def __init__(self, pool: i3d.MaxPool, fuse: Fuse) -> None:
         super().__init__()
@@ -171,9 +171,12 @@ class Inception(nn.Module):
 
     def __init__(self, block: i3d.Inception, fuse: Fuse) -> None:
         super().__init__()
-        names = ("branch0", "branch1_reduce", "branch1", "branch2_reduce", "branch2", "branch3")
-        for name in names:
-            setattr(self, name, Unit(getattr(block, name), fuse))
+        self.branch0 = Unit(block.branch0, fuse)
+        self.branch1_reduce = Unit(block.branch1_reduce, fuse)
+        self.branch1 = Unit(block.branch1, fuse)
+        self.branch2_reduce = Unit(block.branch2_reduce, fuse)
+        self.branch2 = Unit(block.branch2, fuse)
+        self.branch3 = Unit(block.branch3, fuse)
 
     def forward(self, x: Tensor) -> Tensor:
         branches = [

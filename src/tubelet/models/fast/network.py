@@ -30,6 +30,8 @@ class FastNetwork(nn.Module):
     like: the readable network, whose names and origin are told; it is not kept.
     """
 
+    expected: Tensor
+
     def __init__(self, network: Any, *, like: Any, dtype: torch.dtype) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
