@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tubelet.insight import (
     align,
     boundaries,
+    cells,
     cross_similarity,
     moments,
     neighbours,
@@ -109,6 +110,12 @@ def timeline(counts, *, length=1.0, step=0.5):
     first = np.cumsum([0, *counts])
     start = np.concatenate([step * np.arange(n) for n in counts])
     return first, start, start + length
+
+
+def test_cells_lie_side_by_side():
+    start = np.array([0.0, 1.0, 4.0])
+    assert cells(start, start + 2, start + 1).tolist() == [0.0, 1.5, 3.5, 6.0]
+    assert cells(start[:1], start[:1] + 2, start[:1] + 1).tolist() == [0.0, 2.0]
 
 
 def test_moments_are_the_rows_that_overlap():

@@ -27,7 +27,7 @@ RUNGS = [
     {"presets", "pipeline", "annotations"},
     {"recipe"},
     {"classify", "overlap", "verify", "compare", "scores"},
-    {"scale", "report", "search"},
+    {"scale", "report", "search", "plots"},
     {"serve", "train"},
     {"cli"},
 ]
@@ -42,6 +42,7 @@ FENCES = {
     "cv2": {"flow"},
     "faiss": {"search"},
     "umap": {"report"},
+    "matplotlib": {"plots"},
     "fastapi": {"serve"},
     "starlette": {"serve"},
     "uvicorn": {"serve"},

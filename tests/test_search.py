@@ -1,6 +1,7 @@
 """Search in output folders of every format: what is alike is found, one hit per moment."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from tubelet.collection import load_collection
 from tubelet.errors import RecipeMismatch, UnknownName, UsageError, VideoError
 from tubelet.inputs import find_source
 from tubelet.recipe import extractor_of
-from tubelet.search import Searcher, query_of
+from tubelet.search import Searcher, query_of, searcher_for
+from tubelet.search.index import build
 
 
 def refuse(path, start_s, end_s):
@@ -213,3 +215,54 @@ def test_sources_are_found_again_or_the_reason_is_told(tmp_path, monkeypatch):
     video(tmp_path / "v.mp4", seed=3)
     with pytest.raises(VideoError, match="has changed"):
         find_source(record, [tmp_path])
+
+
+@pytest.fixture
+def drifting(tmp_path):
+    """40 videos of 50 rows around 10 themes."""
+    rng = np.random.default_rng(0)
+    themes = 2 * rng.standard_normal((10, 300))
+    videos = {}
+    for v in range(40):
+        rows = features(50, (300,), seed=v)
+        drift = np.cumsum(rows.values, axis=0) / 5 + themes[v % 10]
+        videos[f"v{v}"] = replace(rows, values=drift.astype(np.float32))
+    return load_collection(make_folder(tmp_path / "out", videos))
+
+
+def test_the_index_finds_what_the_exact_search_finds(drifting):
+    notes = []
+    fast = searcher_for(drifting, mode="index", note=notes.append)
+    assert len(notes) == 1
+    assert "recall@10" in fast.engine
+    exact = searcher_for(drifting)
+    assert exact.engine == "exact", "this set is small"
+    same = 0
+    for t in (1.0, 9.0, 17.0):
+        for name in ("v3", "v17"):
+            vector, own = exact.moment(name, t)
+            a, b = (s.nearest(vector, top=10, exclude=own).hits for s in (exact, fast))
+            assert all(0 < hit.cosine <= 1.000001 for hit in b)
+            same += len({(h.id, h.row) for h in a} & {(h.id, h.row) for h in b})
+    assert same >= 58
+
+
+def test_the_index_is_kept_and_never_trusted_blindly(drifting):
+    searcher_for(drifting, mode="index")
+    notes = []
+    again = searcher_for(drifting, mode="index", note=notes.append)
+    assert notes == [], "read, not built"
+    vector, _ = again.moment("v3", 4.0)
+    assert again.nearest(vector, top=1).hits[0].id == "v3"
+    codes = drifting.cache_folder / f"{drifting.key}.codes.npy"
+    np.save(codes, np.zeros((3, 256), np.uint8))
+    searcher_for(drifting, mode="index", note=notes.append)
+    assert len(notes) == 1, "codes of other rows: built again"
+
+
+def test_where_axes_are_not_enough_all_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("tubelet.search.index.CANDIDATES", 20)  # as rare as among a million
+    videos = {f"v{v}": features(50, (600,), seed=v) for v in range(40)}  # no structure at all
+    found = build(load_collection(make_folder(tmp_path / "out", videos)))
+    assert found.axes.shape == (600, 600)
+    assert found.recall > 0.98

@@ -83,7 +83,7 @@ def novelty(unit: Array, *, reach: int = 4) -> NDArray[np.float64]:
     return curve
 
 
-def boundaries(curve: NDArray[np.float64], *, apart: int = 2, sigmas: float = 1.0) -> list[int]:
+def boundaries(curve: NDArray[np.float64], *, apart: int = 2, sigmas: float = 0.5) -> list[int]:
     """Rows before which something likely ends: peaks of a novelty curve, in order.
 
     A peak is higher than mean + sigmas * standard deviation, and the highest among the `apart`
@@ -167,6 +167,14 @@ def pca(values: Array, *, axes: int = 2) -> Projection:
     found = found.astype(np.float32)
     share = ((centred @ found.T) ** 2).sum(axis=0) / (total or 1)
     return Projection(mean, found, share.astype(np.float32))
+
+
+def cells(
+    start_s: NDArray[Any], end_s: NDArray[Any], center_s: NDArray[Any]
+) -> NDArray[np.float64]:
+    """[N+1] seconds: rows side by side on one axis; each ends halfway to the next one's centre."""
+    middle = (center_s[1:] + center_s[:-1]) / 2
+    return np.concatenate([start_s[:1], middle, end_s[-1:]])
 
 
 def moments(

@@ -6,6 +6,7 @@ Names that end in `_s` are seconds since the container's start time.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -233,3 +234,13 @@ class Features:
         if not len(self.center_s):
             raise IndexError("at(): these features have no rows")
         return int(np.argmin(np.abs(self.center_s - t)))
+
+    def plot(self, **choices: Any) -> dict[str, Any]:
+        """Draw class timeline, novelty, norms and self-similarity with matplotlib (extra `plot`).
+
+        parts: some of "classes" (where there are logits), "novelty", "norms", "similarity".
+        labels: names of the classes; classes: how many are shown. Returns {part: Axes}.
+        UsageError for unknown parts, features without rows, and a missing matplotlib.
+        """
+        # The one call up the ladder: a method is where notebooks look for it.
+        return importlib.import_module("tubelet.plots").plot(self, **choices)

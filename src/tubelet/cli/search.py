@@ -30,6 +30,13 @@ from tubelet.types import Features
     metavar="SECONDS",
     help="Hits of one video are further apart than this; they never overlap.",
 )
+@click.option(
+    "--exact/--index",
+    "exact",
+    default=None,
+    help="Look at every row, or use an index (tubelet[search]). [an index where looking at every "
+    "row takes more than 100 ms]",
+)
 @WEIGHTS
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
@@ -40,6 +47,7 @@ def command(
     span: float | None,
     top: int,
     apart: float,
+    exact: bool | None,
     weights: str | None,
     device: str,
     as_json: bool,
@@ -54,7 +62,7 @@ def command(
     """
     from tubelet.collection import load_collection
     from tubelet.recipe import extractor_of
-    from tubelet.search import Searcher, query_of
+    from tubelet.search import query_of, searcher_for
 
     collection = load_collection(out)
     for identity, why in collection.skipped:
@@ -64,7 +72,11 @@ def command(
         extractor = extractor_of(collection.recipe, weights=weights, device=device)
         return extractor(path, start_s=start_s, end_s=end_s)
 
-    searcher = Searcher(collection)
+    def note(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    mode = "auto" if exact is None else "exact" if exact else "index"
+    searcher = searcher_for(collection, mode=mode, note=note)
     query = query_of(like, searcher, span_s=span, extract=extract)
     found = searcher.nearest(query.vector, top=top, apart_s=apart, exclude=query.own)
     if as_json:

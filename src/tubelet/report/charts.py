@@ -8,6 +8,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from tubelet.insight import cells
 from tubelet.report.gather import Detail
 from tubelet.report.pixels import colours, png_uri
 from tubelet.report.words import clock, span
@@ -40,8 +41,7 @@ class Timeline:
     def __init__(self, detail: Detail) -> None:
         self.detail = detail
         n = len(detail.center_s)
-        middle = (detail.center_s[1:] + detail.center_s[:-1]) / 2
-        self.edges = np.concatenate([detail.start_s[:1], middle, detail.end_s[-1:]])
+        self.edges = cells(detail.start_s, detail.end_s, detail.center_s)
         self.begin, self.stop = (
             float(self.edges[0]),
             float(max(self.edges[-1], self.edges[0] + 1e-3)),

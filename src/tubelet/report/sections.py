@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from tubelet.insight import cells
 from tubelet.report.build import ModelReport
 from tubelet.report.charts import Timeline, matrix
 from tubelet.report.gather import Classes, Detail, Line
@@ -63,10 +64,10 @@ def _runs(detail: Detail) -> str:
     classes: Classes | None = detail.classes
     if classes is None:
         return ""
+    edges = cells(detail.start_s, detail.end_s, detail.center_s)
     longest = sorted(classes.runs, key=lambda run: run[0] - run[1])[:RUNS]
     items = [
-        f"<li><i>{span(detail.start_s[a], detail.end_s[b])}</i> {escape(name)} "
-        f"<i>{score:.2f}</i></li>"
+        f"<li><i>{span(edges[a], edges[b + 1])}</i> {escape(name)} <i>{score:.2f}</i></li>"
         for a, b, name, score in sorted(longest)
     ]
     rest = len(classes.runs) - len(items)
