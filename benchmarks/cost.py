@@ -27,15 +27,14 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest import mock
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from tubelet.models import pooling_attention, zoo
+from tubelet.bench.networks import operations
+from tubelet.models import zoo
 from tubelet.models.registry import config_of
 
 TARGET = Path(__file__).with_name("cost.json")
@@ -101,20 +100,8 @@ def merged(networks: Iterable[Network]) -> list[Network]:
 
 def multiply_adds(network: Network) -> float:
     """Of convolutions, linear layers and matrix products for one clip, in 1e9."""
-    with torch.device("meta"):
-        model = network.build(network.config).eval()
-        clip = network.clip()
-
-    def attention(q: Tensor, k: Tensor, v: Tensor, **_: Tensor) -> Tensor:
-        return (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v
-
-    biased = mock.patch.object(pooling_attention, "attend", attention)
-    plain = mock.patch.object(
-        pooling_attention.F, "scaled_dot_product_attention", attention
-    )  # fmt: skip
-    with biased, plain, FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.features(clip)
-    return counter.get_total_flops() / 2e9
+    shape = tuple(network.clip().shape)
+    return operations(lambda: network.build(network.config), shape) / 2e9
 
 
 def seconds(network: Network) -> tuple[float, float]:

@@ -28,7 +28,7 @@ RUNGS = [
     {"recipe"},
     {"classify", "overlap", "verify", "compare", "scores"},
     {"scale", "report", "search", "plots"},
-    {"serve", "train"},
+    {"serve", "train", "bench"},
     {"cli"},
 ]
 RUNG = {unit: rung for rung, units in enumerate(RUNGS) for unit in units}
