@@ -1,5 +1,6 @@
 """A served folder: real small files, extracted by a real small network."""
 
+import hashlib
 import json
 from fractions import Fraction
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from folders import features, make_folder
 from rebuilding import rebuild
 from tests_support import go, tiny
 from tubelet.encode import Encoding, encode
@@ -47,6 +49,20 @@ def out(videos, tmp_path_factory):
     failed, _ = go([videos], path, tiny(logits=True))
     assert failed == 1  # broken.mp4
     return path
+
+
+@pytest.fixture(scope="session")
+def thousand(tmp_path_factory):
+    """An output folder of 1,000 videos, three rows each."""
+    out = make_folder(tmp_path_factory.mktemp("thousand"), {"video 0000": features(3)})
+    record = json.loads((out / "video 0000.json").read_bytes())
+    for k in range(1, 1000):  # as the store does, but without waiting for the disk each time
+        name = f"video {k:04d}"
+        np.save(out / f"{name}.npy", features(3, seed=k).values)
+        digest = hashlib.sha256((out / f"{name}.npy").read_bytes()).hexdigest()
+        facts = {"id": name, "sha256": digest, "files": {f"{name}.npy": digest}}
+        (out / f"{name}.json").write_text(json.dumps({**record, **facts}))
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -271,14 +271,13 @@ def test_a_sidecar_that_is_no_json(served, tmp_path):
     assert site.get(f"/api/videos/{keys(site)['a']}").json()["problem"]
 
 
-def test_a_thousand_videos(served, tmp_path):
-    videos = {f"set/video {k:04d}": features(3, seed=k) for k in range(1000)}
-    site = served(make_folder(tmp_path / "out", videos))
+def test_a_thousand_videos(served, thousand):
+    site = served(thousand)
     state = site.get("/api/state").json()
     assert state["videos"] == 1000
     assert state["rows"] == 3000
     found = site.get("/api/videos", params={"offset": 990}).json()
-    assert [v["name"] for v in found["items"]] == [f"set/video {k:04d}" for k in range(990, 1000)]
+    assert [v["name"] for v in found["items"]] == [f"video {k:04d}" for k in range(990, 1000)]
     key = found["items"][0]["key"]
     hits = site.get("/api/search", params={"key": key, "row": 0}).json()
     assert hits["rows"] == 3000

@@ -1,11 +1,11 @@
 """Uploads and previews: limited, in processes of their own, and the rows are the run's own."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
+from mortal import die
 from rebuilding import rebuild, rebuild_endless, rebuild_other
 from serve.conftest import CHANGES, keys, moving_square
 from tests_support import go, tiny, tree
@@ -183,15 +183,6 @@ def test_an_upload_can_be_stopped(served, out, new):
 def test_uploads_can_be_switched_off(site, new):
     assert upload(site, new.read_bytes()).status_code == 404
     assert site.get("/api/state").json()["uploads"] is None
-
-
-def die(line):
-    for order in line.orders():
-        if order == "exit":
-            sys.exit(7)
-        if order == "nonsense":
-            line._pipe.send_bytes(b"\x80\x04not json")
-        line.end(order)
 
 
 def test_a_child_that_dies_is_replaced():

@@ -57,6 +57,7 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/@]+)(?::(\d{1,5}))?")
 WELCOME = (
     "<!doctype html><html lang=en><meta charset=utf-8>"
     "<meta http-equiv=refresh content='0;url=/'><title>tubelet</title>"
+    "<link rel=icon href='/static/icon.svg'>"
     "<p><a href='/'>Continue</a>"
 )
 """Not a redirect: after one, a browser that came from another site would hold the cookie back."""

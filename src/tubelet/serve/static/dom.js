@@ -34,7 +34,7 @@ export function clock(seconds, digits = 1) {
 export const span = (a, b) => `${clock(a)} – ${clock(b)}`;
 
 export const percent = (share) =>
-  share === null || share === undefined ? "" : `${Math.round(100 * share)} %`;
+  share === null || share === undefined ? "" : share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`;
 
 export const count = (n, one, many = `${one}s`) =>
   `${n.toLocaleString("en")} ${n === 1 ? one : many}`;

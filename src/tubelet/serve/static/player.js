@@ -102,8 +102,9 @@ function facts(video) {
 
 function notices(video) {
   const { warnings = [], notes = [] } = video.record;
+  const list = h("ul", {}, ...warnings.map((text) => h("li", { text })));
   return [
-    ...warnings.map((text) => h("p", { class: "warning", text: `Warning: ${text}` })),
+    warnings.length ? h("div", { class: "warning" }, h("strong", { text: count(warnings.length, "warning") }), list) : null,
     ...notes.map((text) => h("p", { class: "note", text })),
   ];
 }
@@ -114,7 +115,7 @@ function failure(video) {
     ["stage", f.stage], ["error", f.type], ["last frame", f.frame], ["attempts", f.attempts],
     ["source", f.source],
   ];
-  return h("section", { class: "failed" },
+  return h("section", { class: "failure" },
     h("h1", { text: video.name }),
     h("p", { class: "problem", role: "alert" },
       h("strong", { text: "This video gave no features. " }), f.message ?? video.problem ?? ""),
@@ -224,7 +225,7 @@ export async function showVideo(main, key, params) {
     h("div", { class: "title" },
       h("h1", { text: video.name }),
       h("a", { class: "button", href: `#/compare/${key}`, text: "Compare with…" })),
-    ...notices(video),
+    ...notices(video).filter(Boolean),
     h("div", { class: "watch" }, player.box, h("div", { class: "beside" }, moment.box, facts(video))),
     h("div", { class: "rows" },
       h("div", { class: "rowshead" }, h("span", { class: "quiet", text: classes, title: classes }), zoomers(timeline)),

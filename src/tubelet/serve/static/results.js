@@ -25,13 +25,16 @@ function picture(hit) {
   };
   const begin = async () => {
     const media = await mediaOf(hit.key).catch(() => null);
-    if (media?.preview?.state === "ready") video.src = `/media/${hit.key}/preview#t=${hit.start_s.toFixed(3)}`;
-    else if (media?.state === "file") video.src = `/media/${hit.key}#t=${hit.start_s.toFixed(3)}`;
+    if (media?.preview?.state === "ready") video.src = `/media/${hit.key}/preview`;
+    else if (media?.state === "file") video.src = `/media/${hit.key}`;
     else return none();
     video.preload = "metadata";
   };
   video.addEventListener("error", none);
-  video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) none(); });
+  video.addEventListener("loadedmetadata", () => {
+    if (!video.videoWidth) none();
+    else video.currentTime = hit.start_s; // and so the frame is shown
+  });
   video.addEventListener("timeupdate", () => {
     if (video.currentTime >= hit.end_s) {
       video.pause();
@@ -98,7 +101,7 @@ export function describe(query) {
       h("strong", { text: rows }),
       h("span", { class: "quiet", text: `  ${span(query.start_s, query.end_s)}  ·  length ${query.norm.toFixed(2)}` }),
       stop - first > 1
-        ? h("span", { class: "quiet", text: `  ·  rows agree with it by ${query.agreement.toFixed(3)}` }) : null,
+        ? h("span", { class: "quiet", text: `  ·  agreement ${query.agreement.toFixed(3)}`, title: "mean cosine of the rows with their mean" }) : null,
       h("ul", { class: "chips" }, ...query.classes.slice(0, 3).filter(([, p], k) => !k || p >= 0.01).map(([name, share]) =>
         h("li", { text: `${name}  ${percent(share)}` })))),
     strip,
