@@ -9,8 +9,9 @@ bare      the faster of two: OpenCV's own threads on one call after the other, o
 tubelet   FlowPool.pairs: RGB frames in, grey conversion, truncation, order kept.
 video     decode, resize, grey, flow, truncation of a 1280 x 720 H.264 file.
 
-They run in turn, several times; the best of each is reported (a shared machine only slows). CPU is
-processor time of all threads, which other programs disturb less.
+They run in turn, several times, and what is compared is compared within one turn: the share is the
+median over the turns, with the lowest and highest, of tubelet's rate by the better bare one. Rates
+are medians. CPU is processor time of all threads, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 import cv2
 import numpy as np
@@ -64,16 +66,24 @@ def moving_frames(count: int, *, height: int, width: int) -> list[np.ndarray]:
 
 @dataclass
 class Rate:
-    """The best of several runs: pairs per second, and processor seconds per pair."""
+    """Of every run: pairs per second, and processor seconds per pair."""
 
-    per_second: float = 0.0
-    cpu_s: float = float("inf")
+    runs: list[float] = field(default_factory=list[float])
+    cpu_runs: list[float] = field(default_factory=list[float])
 
     def run(self, work: Callable[[], int]) -> None:
         start, cpu = time.perf_counter(), time.process_time()
         pairs = work()
-        self.per_second = max(self.per_second, pairs / (time.perf_counter() - start))
-        self.cpu_s = min(self.cpu_s, (time.process_time() - cpu) / pairs)
+        self.runs.append(pairs / (time.perf_counter() - start))
+        self.cpu_runs.append((time.process_time() - cpu) / pairs)
+
+    @property
+    def per_second(self) -> float:
+        return median(self.runs)
+
+    @property
+    def cpu_s(self) -> float:
+        return median(self.cpu_runs)
 
 
 def bare_serial(config: FlowConfig, greys: list[np.ndarray]) -> int:
@@ -135,12 +145,18 @@ def measure(method: str, *, side: int, seconds: float, folder: Path) -> dict[str
         "tubelet": lambda: ours(pool, frames),
         "video": lambda: from_video(pool, path, view),
     }
-    best = {name: Rate() for name in works}
+    rates = {name: Rate() for name in works}
     for _ in range(ROUNDS):
         for name, work in works.items():
-            best[name].run(work)
+            rates[name].run(work)
     pool.close()
-    return best
+    return rates
+
+
+def shares(rates: dict[str, Rate]) -> list[float]:
+    """tubelet's rate by the better bare one, turn by turn."""
+    turns = zip(*(rates[name].runs for name in ("tubelet", "serial", "parallel")), strict=True)
+    return sorted(ours / max(one, other) for ours, one, other in turns)
 
 
 def machine() -> str:
@@ -165,18 +181,19 @@ def main() -> None:
         f"{machine()}. {datetime.date.today().isoformat()}, load {os.getloadavg()[0]:.1f} at the "
         f"start. `python benchmarks/flow.py {' '.join(sys.argv[1:])}`",
         "",
-        "| method | bare, OpenCV's threads | bare, a call per thread | tubelet | of the better "
-        "| CPU per pair: bare, tubelet | from a 720p file |",
+        "| method | bare, OpenCV's threads | bare, a call per thread | tubelet | of the better, "
+        "median (range) | CPU per pair: bare, tubelet | from a 720p file |",
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for method in args.methods:
         with tempfile.TemporaryDirectory() as folder:
             best = measure(method, side=args.side, seconds=args.seconds, folder=Path(folder))
-        bare = max(best["serial"].per_second, best["parallel"].per_second)
+        share = shares(best)
         cpu = min(best["serial"].cpu_s, best["parallel"].cpu_s)
         lines.append(
             f"| {method} | {best['serial'].per_second:.2f} | {best['parallel'].per_second:.2f} "
-            f"| {best['tubelet'].per_second:.2f} | {best['tubelet'].per_second / bare:.1%} "
+            f"| {best['tubelet'].per_second:.2f} "
+            f"| {median(share):.1%} ({share[0]:.0%} - {share[-1]:.0%}) "
             f"| {cpu * 1e3:.1f} ms, {best['tubelet'].cpu_s * 1e3:.1f} ms "
             f"| {best['video'].per_second:.2f} |"
         )
