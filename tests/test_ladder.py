@@ -23,7 +23,7 @@ RUNGS = [
         "align",
     },
     {"inputs", "recording", "modality", "collection"},
-    {"lanes"},
+    {"lanes", "reuse"},
     {"presets", "pipeline", "annotations"},
     {"recipe"},
     {"classify", "overlap", "verify", "compare", "scores"},

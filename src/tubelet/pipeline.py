@@ -31,6 +31,7 @@ from tubelet.models.device import autocast, resolve_device, resolve_precision, r
 from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.pulse import PULSE
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
+from tubelet.reuse import FrameMaps, frame_maps
 from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
 from tubelet.types import Features, VideoReader
 from tubelet.window import WindowConfig
@@ -122,6 +123,10 @@ class Extractor:
         self.batch_size = batch_size
         self._check()
         self.taps = ("pool", *(t for t in model.taps if t in self.options.taps and t != "pool"))
+        self.maps: FrameMaps | None = None
+        if self.runtime == "fast":
+            wanted = [source_tap(tap, self.options.keep) for tap in self.taps]
+            self.maps = frame_maps(self.model, self.window, wanted)
         self.names = (*self.taps, *(("logits",) if self.options.logits else ()))
 
     def _check(self) -> None:
@@ -170,6 +175,7 @@ class Extractor:
         """What does not decide the numbers but may explain their last bit.
 
         threads: of the CPU; reductions are split among them, so their number can change a bit.
+        frame_maps: up to which stage maps of frames are shared by overlapping windows, see `reuse`.
         """
         import torch
 
@@ -178,6 +184,7 @@ class Extractor:
             "threads": torch.get_num_threads() if self.device == "cpu" else None,
             "batch_size": self.batch_size,
             "runtime": self.runtime,
+            "frame_maps": self.maps.stage if self.maps else None,
             "tubelet": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "numpy", "av")},
@@ -216,10 +223,15 @@ class Extractor:
         import torch
 
         views = self.view.views
-        clip = torch.cat([to_clip(pixels) for pixels in clips]).to(self.device)
         wanted = [source_tap(tap, self.options.keep) for tap in self.taps]
+        taps = tuple(dict.fromkeys([*wanted, "pool"]))
         with torch.inference_mode(), autocast(self.device, self.precision, self.runtime):
-            maps = self.model.features(clip, taps=tuple(dict.fromkeys([*wanted, "pool"])))
+            if self.maps is not None:
+                shared = self.maps.of(clips, self.model, self.device)
+                maps = self.model.features_after(shared, self.maps.stage, taps)
+            else:
+                clip = torch.cat([to_clip(pixels) for pixels in clips]).to(self.device)
+                maps = self.model.features(clip, taps=taps)
             logits = self.model.classify(maps["pool"]) if self.options.logits else None
         out = {
             tap: reduce_map(channels_second(tap, maps[source]), self.options.keep)

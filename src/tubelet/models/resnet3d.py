@@ -281,19 +281,41 @@ class ResNet3D(nn.Module):
         self.res5 = stage(spec, 3, inputs=spec.widths[2])
         self.classifier = classifier(self.width, config.num_classes, hidden=config.hidden)
 
-    def maps(self, clip: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """The stages' outputs, in order."""
-        x = self.stem(clip)
-        yield "stem", x
-        x = self.res2(x)
-        yield "res2", x
-        x = self.res3(self.time_pool(x))
-        yield "res3", x
-        x = self.res4(x)
-        yield "res4", x
-        x = self.res5(x)
-        yield "res5", x
+    def maps(self, clip: Tensor, after: str | None = None) -> Iterator[tuple[str, Tensor]]:
+        """The stages' outputs, in order; of those behind `after`, where clip is its output."""
+        x = clip
+        for name in STAGES[0 if after is None else STAGES.index(after) + 1 :]:
+            if name == "res3":
+                x = self.time_pool(x)
+            x = getattr(self, name)(x)
+            yield name, x
         yield "grid", x
+
+    def frame_wise(self) -> list[tuple[str, int]]:
+        """(stage, frames that make one of its steps in time): the stages up to the first one that
+        mixes frames in another way than in groups that follow each other."""
+        spec, group, found = self.config.trunk, 1, list[tuple[str, int]]()
+        if (spec.stem_time, spec.stem_stride, spec.stem_pool[:2]) != (1, 1, (1, 1)):
+            return found
+        found.append(("stem", group))
+        for i, name in enumerate(STAGES[1:]):
+            group *= self.config.time_pool if name == "res3" else 1
+            if any(time != 1 for time in spec.times[i]) or spec.nonlocals[i].after:
+                break
+            found.append((name, group))
+        return found
+
+    def stages_until(self, clip: Tensor, stage: str) -> Tensor:
+        """The output of one stage; nothing behind it is computed. Raises ClipError."""
+        self._check(clip)
+        return keep(self.maps(clip), [stage])[stage]
+
+    def features_after(self, x: Tensor, stage: str, taps: Sequence[str]) -> dict[str, Tensor]:
+        """`features` from the output of a stage; taps before it cannot be had."""
+        wanted = {tap if tap in STAGES else "grid" for tap in taps}
+        before = {stage: x} if stage in wanted else {}
+        found = before | keep(self.maps(x, stage), wanted - {stage})
+        return self._with_head(found, taps)
 
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
         """clip [B, C, T, H, W] to the named taps. Raises ClipError, UnknownName.
@@ -302,21 +324,24 @@ class ResNet3D(nn.Module):
         "dense_logits" [B, t, h, w, classes] the classifier at every window of the test head.
         """
         check_taps(taps, self.taps)
-        head = self.config.head
         spec = self.config.trunk
-        pool_stride = spec.stem_pool[1] if spec.stem_pool else 1
-        least = spec.stem_stride * pool_stride * self.config.time_pool
-        least = self.clip.frames if head else least
-        side = (4 if spec.stem_pool else 2) * prod(spec.strides)
-        check_clip(
-            clip, channels=self.clip.channels, min_frames=least, min_side=side,
-            weights=next(self.parameters()),
-        )  # fmt: skip
+        least = spec.stem_stride * spec.stem_pool[1] * self.config.time_pool
+        self._check(clip, frames=self.clip.frames if self.config.head else least)
         found = keep(self.maps(clip), {tap if tap in STAGES else "grid" for tap in taps})
+        return self._with_head(found, taps)
+
+    def _check(self, clip: Tensor, *, frames: int = 1) -> None:
+        check_clip(
+            clip, channels=self.clip.channels, min_frames=frames,
+            min_side=4 * prod(self.config.trunk.strides), weights=next(self.parameters()),
+        )  # fmt: skip
+
+    def _with_head(self, found: dict[str, Tensor], taps: Sequence[str]) -> dict[str, Tensor]:
         if "pool" in taps:
             found["pool"] = found["grid"].mean(dim=(2, 3, 4))
         if "dense_logits" in taps:
-            found["dense_logits"] = self.classifier(windows(found["grid"], head).movedim(1, -1))
+            cells = windows(found["grid"], self.config.head)
+            found["dense_logits"] = self.classifier(cells.movedim(1, -1))
         return {tap: found[tap] for tap in taps}
 
     def classify(self, pool: Tensor) -> Tensor:

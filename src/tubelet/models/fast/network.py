@@ -52,6 +52,23 @@ class FastNetwork(nn.Module):
         found = self.network.features(self.prepared(clip), taps)
         return {tap: value.float() for tap, value in found.items()}
 
+    def frame_wise(self) -> list[tuple[str, int]]:
+        """Stages that can be computed frame by frame, see `resnet3d`; most networks have none."""
+        found = getattr(self.network, "frame_wise", None)
+        return found() if found else []
+
+    @torch.inference_mode()
+    def stages_until(self, clip: Tensor, stage: str) -> Tensor:
+        """The output of a stage, in the network's own type."""
+        return self.network.stages_until(self.prepared(clip), stage)
+
+    @torch.inference_mode()
+    def features_after(self, x: Tensor, stage: str, taps: Sequence[str]) -> dict[str, Tensor]:
+        """`features` from what `stages_until` gave."""
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        found = self.network.features_after(x, stage, taps)
+        return {tap: value.float() for tap, value in found.items()}
+
     @torch.inference_mode()
     def classify(self, pool: Tensor) -> Tensor:
         """Logits [B, classes] of "pool" [B, D]."""
