@@ -204,7 +204,8 @@ def whole_of(collection: Collection, scores: Scores | None) -> Whole | None:
     near = neighbours(unit, low, high)
     video = np.repeat(np.arange(len(first) - 1), np.diff(first))
     across = neighbours(unit, first[video], first[video + 1], k=1)
-    points = evenly(len(rows), POINTS)
+    lonely = near.outliers(most=6)
+    points = np.union1d(evenly(len(rows), POINTS), [place for place, _ in lonely]).astype(np.int64)
     projection = pca(unit)
     alike = most_alike(across, video)
     return Whole(
@@ -215,7 +216,7 @@ def whole_of(collection: Collection, scores: Scores | None) -> Whole | None:
         np.asarray(collection.norms),
         alike,
         int((across.cosines[:, 0] >= ALIKE).sum()),
-        near.outliers(most=6),
+        lonely,
         None if scores is None else best_classes(collection, rows, scores),
     )
 

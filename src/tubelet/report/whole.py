@@ -40,7 +40,7 @@ def _maps(report: ModelReport, found: Whole, k: int) -> str:
     ways = [("v", "video", videos)] + ([("c", "class", classes)] if classes else [])
     marks = [[f"{way}{kinds[i]}" for way, _, (kinds, _) in ways] for i in range(len(rows))]
     titles = [_title(report, row, i, found) for i, row in enumerate(rows.tolist())]
-    lonely = [int(np.searchsorted(found.points, p)) for p, _ in found.lonely if p in found.points]
+    lonely = [int(np.searchsorted(found.points, p)) for p, _ in found.lonely]
     inputs = "".join(
         f'<input type="radio" name="by{k}" id="by{k}{way}" class="by{way}"'
         f'{" checked" if way == "v" else ""}><label class="choice" for="by{k}{way}">by {name}'

@@ -30,7 +30,8 @@ from tubelet.search.engine import Nearest, Searcher
 EXACT_BYTES = 3 << 29
 """A matrix up to this size is read within 100 ms by two cores (measured: 19 to 35 GB/s)."""
 AXES = 256
-CANDIDATES = 1000
+CANDIDATES = 200
+"""Rows that are compared exactly; each may be a reading from disk."""
 SAMPLE = 20_000
 QUERIES = 100
 GOOD = 0.98
@@ -67,7 +68,7 @@ class Codes:
 
     def nearest(self, unit: NDArray[np.float32], k: int) -> Nearest:
         """About the k most alike rows, with exact cosines."""
-        count = min(len(self._vectors), max(CANDIDATES, 4 * k))
+        count = min(len(self._vectors), max(CANDIDATES, 2 * k))
         query = np.ascontiguousarray((self._axes @ unit)[None], np.float32)
         _, found = self._index.search(query, count)
         rows = np.sort(found[0])  # in the order of the file
