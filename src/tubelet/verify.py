@@ -43,7 +43,7 @@ def verify(path: Path, *, plan: bool = True) -> Verdict:
     for identity in folder.ids:
         try:
             features = folder.load(identity)
-            _check_record(identity, features)
+            check_record(identity, features)
         except StoreError as error:
             verdict.problems.append((identity, str(error)))
             continue
@@ -56,7 +56,7 @@ def verify(path: Path, *, plan: bool = True) -> Verdict:
     return verdict
 
 
-def _check_record(identity: str, features: Features) -> None:
+def check_record(identity: str, features: Features) -> None:
     """StoreError for arrays and a sidecar that disagree, and for numbers that cannot be."""
     record = features.provenance
     if record.get("id") != identity:

@@ -177,6 +177,34 @@ def test_a_video_that_is_gone(served, mine):
     assert "not here" in refused(served(mine / "out"))
 
 
+def test_a_video_that_became_a_pipe(served, mine):
+    (mine / "videos" / "a.mp4").unlink()
+    os.mkfifo(mine / "videos" / "a.mp4")
+    assert "changed" in refused(served(mine / "out"))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"duration_s": float("nan")},
+        {"rows": "many"},
+        {"start_s": [0.0]},
+        {"end_s": [float("inf")] * 5},
+        {"warnings": 7},
+        {"shape": None},
+        {"files": {}},
+        {"files": []},
+        {"recipe": "another"},
+    ],
+)
+def test_a_sidecar_of_nonsense(served, mine, facts):
+    change_sidecar(mine / "out", "a", **facts)
+    site = served(mine / "out")
+    answer = site.get(f"/api/videos/{keys(site)['a']}")
+    assert answer.status_code == 409 or answer.json()["state"] == "unreadable"
+    assert site.get("/api/state").status_code == 200
+
+
 def test_a_link_out_of_its_folder(served, mine):
     video = mine / "videos" / "a.mp4"
     (mine / "elsewhere").mkdir()

@@ -27,9 +27,10 @@ def upload(site, data, name="new.mp4", **headers):
 
 def followed(site, key):
     """Everything that is told of an upload, to its end."""
-    with site.stream("GET", f"/api/uploads/{key}/events") as events:
+    with site.stream("GET", "/api/uploads/events") as events:
         assert events.headers["content-type"].startswith("text/event-stream")
-        return [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+        told = [json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: ")]
+    return [upload for now in told for upload in now if upload["key"] == key]
 
 
 def test_an_upload_has_the_rows_that_a_run_would_give(uploading, out, new, tmp_path):

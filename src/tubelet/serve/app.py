@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from tubelet.errors import StoreError, TubeletError, UsageError, VideoError
-from tubelet.serve.catalog import Entry
+from tubelet.serve.catalog import Entry, Missing
 from tubelet.serve.charts import compare, map_of, to_csv
 from tubelet.serve.guard import Guard
 from tubelet.serve.library import NotYet, out_name
@@ -99,9 +99,6 @@ def _add_errors(app: FastAPI) -> None:
         found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         return JSONResponse({"error": "; ".join(found)}, status_code=422)
 
-    def missing(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": "no such video"}, status_code=404)
-
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Refused, refused)
@@ -110,7 +107,7 @@ def _add_errors(app: FastAPI) -> None:
     app.add_exception_handler(VideoError, answer(409))
     app.add_exception_handler(StoreError, answer(409))
     app.add_exception_handler(TubeletError, answer(500))
-    app.add_exception_handler(KeyError, missing)
+    app.add_exception_handler(Missing, answer(404))
 
 
 def _add_videos(app: FastAPI, site: Site) -> None:
@@ -160,7 +157,7 @@ def _add_videos(app: FastAPI, site: Site) -> None:
 
     @app.get("/api/videos/{key}")
     def video(key: str) -> dict[str, Any]:
-        shelf, entry = site.entry(key)
+        shelf, entry = site.library.find(key)
         catalog = site.library.shelves[shelf]
         found: dict[str, Any] = _listed(entry)
         if entry.state == "failed":
@@ -189,7 +186,7 @@ def _add_media(app: FastAPI, site: Site) -> None:
 
     @app.api_route("/media/{key}/preview", methods=["GET", "HEAD"])
     def preview_file(key: str, request: Request) -> Response:
-        site.entry(key)
+        site.library.find(key)
         preview = site.previews.get(key)
         if preview is None or preview.state != "ready":
             raise HTTPException(404, "there is no preview of this video")
@@ -210,7 +207,7 @@ def _add_media(app: FastAPI, site: Site) -> None:
 
     @app.get("/api/videos/{key}/preview")
     def preview_state(key: str) -> dict[str, Any]:
-        site.entry(key)
+        site.library.find(key)
         preview = site.previews.get(key)
         if preview is None:
             raise HTTPException(404, "no preview was asked for")
@@ -290,7 +287,7 @@ def _add_uploads(app: FastAPI, site: Site) -> None:
     @app.post("/api/uploads", status_code=201)
     async def upload(request: Request) -> dict[str, Any]:
         length = request.headers.get("content-length", "")
-        size = int(length) if length.isdecimal() else None
+        size = int(length[:18]) if length.isdecimal() else None
         name = unquote(request.headers.get("x-name", ""))
         return (await uploads().receive(name, size, request.stream())).record()
 
@@ -300,17 +297,22 @@ def _add_uploads(app: FastAPI, site: Site) -> None:
         uploads().stop(found)
         return found.record()
 
-    @app.get("/api/uploads/{key}/events")
-    async def events(key: str) -> Response:
-        found = uploads().find(key)
+    @app.get("/api/uploads/events")
+    async def events() -> Response:
+        """All uploads, whenever one of them changes, until none is under way. One line for all:
+        a browser has six connections to a server."""
+        known = uploads()
 
         async def tell() -> AsyncIterator[bytes]:
-            seen = -1
+            seen: list[int] = []
             while not site.stopping:
-                version, over = found.version, found.over
-                if version != seen:
-                    seen = version
-                    yield b"data: " + json.dumps(found.record()).encode() + b"\n\n"
+                now = known.all()
+                over = all(upload.over for upload in now)
+                versions = [upload.version for upload in now]
+                if versions != seen:
+                    seen = versions
+                    told = json.dumps([upload.record() for upload in now])
+                    yield f"data: {told}\n\n".encode()
                 if over:
                     return
                 await asyncio.sleep(TICK_S)

@@ -8,6 +8,7 @@ looks at it.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections import OrderedDict
@@ -17,12 +18,13 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any, Literal
 
-from tubelet.errors import StoreError, UsageError
+from tubelet.errors import StoreError, TubeletError, UsageError
 from tubelet.store.base import read_record
 from tubelet.store.failures import Failures
 from tubelet.store.ids import check_id
 from tubelet.store.listing import Finished, read_folder
 from tubelet.types import Features
+from tubelet.verify import check_record
 
 State = Literal["done", "warned", "failed", "unreadable"]
 
@@ -32,6 +34,10 @@ QUIET_S = 1.0
 """A folder is not looked through more often, nor for more than a tenth of the time."""
 PATIENCE_S = 2.0
 """How long a question waits for the first look through a folder; then it gets what is known."""
+
+
+class Missing(TubeletError):
+    """A key that nothing has."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +96,14 @@ class Catalog:
             return list(self._entries.values())
 
     def find(self, key: str) -> Entry:
-        """KeyError for a key that no video has."""
-        with self._lock:
-            entry = self._entries.get(key)
-        if entry is None:
-            self.refresh()
+        """Missing for a key that no video has."""
+        for look in (False, True):
+            if look:
+                self.refresh()
             with self._lock:
-                entry = self._entries[key]
-        return entry
+                if key in self._entries:
+                    return self._entries[key]
+        raise Missing("no such video; it may have been removed")
 
     def by_id(self, identity: str) -> Entry | None:
         """The video of an id, None where it is not known (any more)."""
@@ -145,7 +151,9 @@ class Catalog:
             if not self._is_inside(self.path / str(name)):
                 raise StoreError(f"{entry.id}: {name!r} lies outside of the folder")
         assert self.folder is not None
-        return self.folder.load(entry.id)
+        features = self.folder.load(entry.id)
+        check_record(entry.id, features)
+        return features
 
     def _look(self) -> None:
         began = time.monotonic()
@@ -224,6 +232,10 @@ class Catalog:
             raise StoreError(f"{path.name} is not readable; extract it again")
         if record.get("id") != identity:
             raise StoreError(f"{path.name} says that it is {record.get('id')!r}")
+        try:
+            json.dumps(record, allow_nan=False)
+        except ValueError as error:
+            raise StoreError(f"{path.name} holds a number that is none") from error
         return record
 
     def _is_inside(self, path: Path) -> bool:

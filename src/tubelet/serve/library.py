@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from tubelet.errors import StoreError, TubeletError, UsageError, WeightsError
 from tubelet.insight import boundaries, normalise, novelty
 from tubelet.scores import Scores, scores_of
 from tubelet.search import Hit, Searcher
-from tubelet.serve.catalog import Catalog, Entry
+from tubelet.serve.catalog import Catalog, Entry, Missing
 from tubelet.types import Features
 
 FIRST_S = 20.0
@@ -111,13 +112,11 @@ class Library:
         return [entry for catalog in self.shelves for entry in catalog.entries()]
 
     def find(self, key: str) -> tuple[int, Entry]:
-        """(shelf, video). KeyError for a key that no video has."""
-        for shelf, catalog in enumerate(self.shelves):
-            try:
+        """(shelf, video). Missing for a key that no video has."""
+        for shelf, catalog in enumerate(self.shelves[:-1]):
+            with suppress(Missing):
                 return shelf, catalog.find(key)
-            except KeyError:
-                continue
-        raise KeyError(key)
+        return len(self.shelves) - 1, self.shelves[-1].find(key)
 
     def features(self, shelf: int, entry: Entry) -> Features:
         if entry.state == "failed":

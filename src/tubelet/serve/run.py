@@ -41,26 +41,28 @@ def serve(
 ) -> None:
     """Serve OUT until Ctrl-C. ready: is told the address. UsageError where it cannot be bound."""
     policy = policy_for(host, token=token, names=names)
-    app = create_app(out, replace(settings, policy=policy))
-    bound = _bind(host, port)
     query = f"?token={policy.token}" if policy.token else ""
     shown = socket.gethostname() if host in ("0.0.0.0", "::") else host
     shown = f"[{shown}]" if ":" in shown else shown
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    with bound:
-        ready(f"http://{shown}:{bound.getsockname()[1]}/{query}")
+    with _bind(host, port) as bound:
+        app = create_app(out, replace(settings, policy=policy))
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        bound.listen()  # whoever is told the address may ask at once
         try:
+            ready(f"http://{shown}:{bound.getsockname()[1]}/{query}")
             uvicorn.Server(config).run(sockets=[bound])
         except KeyboardInterrupt:
             return
+        finally:
+            app.state.site.close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

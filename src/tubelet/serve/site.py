@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from starlette.exceptions import HTTPException
-
 from tubelet.errors import VideoError
 from tubelet.recipe import extractor_of
 from tubelet.serve.catalog import Catalog, Entry
@@ -68,6 +66,9 @@ class Site:
         self.library.rows[1].renew(now=True)
 
     def close(self) -> None:
+        """End what runs and remove a temporary session. A second call does nothing."""
+        if self.stopping:
+            return
         self.stopping = True
         if self.uploads is not None:
             self.uploads.close()
@@ -75,14 +76,8 @@ class Site:
         if self._temporary:
             shutil.rmtree(self.session, ignore_errors=True)
 
-    def entry(self, key: str) -> tuple[int, Entry]:
-        try:
-            return self.library.find(key)
-        except KeyError:
-            raise HTTPException(404, "no such video; it may have been removed") from None
-
     def record(self, key: str) -> dict[str, Any]:
-        shelf, entry = self.entry(key)
+        shelf, entry = self.library.find(key)
         if entry.state == "failed":
             failure = self.library.shelves[shelf].failure(entry) or {}
             raise VideoError(f"{entry.name} failed: {failure.get('message')}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from tubelet.errors import TubeletError
 from tubelet.inputs import Input
 from tubelet.scale.job import Job, Outcome
-from tubelet.serve.catalog import key_of
+from tubelet.serve.catalog import Missing, key_of
 from tubelet.serve.children import Child, ChildFailed, Line, bound
 from tubelet.serve.sniff import HEAD, media_type
 from tubelet.store.failures import Failure, Failures
@@ -114,11 +114,11 @@ class Uploads:
             return list(self._known.values())
 
     def find(self, key: str) -> Upload:
-        """KeyError for a key that no upload has."""
+        """Missing for a key that no upload has."""
         for upload in self.all():
             if upload.key == key:
                 return upload
-        raise KeyError(key)
+        raise Missing("no such upload")
 
     def name_of(self, identity: str) -> str:
         with self._lock:

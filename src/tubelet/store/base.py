@@ -281,6 +281,8 @@ def load(path: str | Path, *, verify: bool = True) -> Features:
         arrays |= {kind or _kind(name): a for kind, a in _read(file).items()}
     for name in TIMES:
         arrays.pop(name, None)
+    if "pool" not in arrays:
+        raise StoreError(f"{sidecar}: lists no file of rows; extract it again")
     times = {name: np.asarray(record.pop(name), np.float64) for name in TIMES}
     logits = arrays.pop("logits", None)
     return Features(arrays.pop("pool"), **times, provenance=record, taps=arrays, logits=logits)

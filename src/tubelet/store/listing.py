@@ -62,7 +62,8 @@ def read_folder(path: str | Path) -> Finished:
             raise UsageError(f"{path} holds several models; name one: {', '.join(models)}")
         raise UsageError(f"{path}: no {RECIPE} there; is this the OUT of an extract?")
     ids = tuple(sorted(_ids(path)))
-    failed = [line["id"] for line in read_failures(path) if line["id"] not in set(ids)]
+    known = set(ids)
+    failed = [line["id"] for line in read_failures(path) if line["id"] not in known]
     return Finished(path, record, ids, tuple(failed))
 
 

@@ -108,7 +108,7 @@ export function describe(query) {
     h("div", { class: "actions" },
       h("button", { type: "button", text: stop - first === 1 ? "Select this row" : `Select ${stop - first} rows`,
         onclick: () => selection.add(query.windows) }),
-      h("a", { class: "button", text: "Save the mean", download: `${query.name.replaceAll("/", "_")}_${first}-${stop}.npy`,
+      h("a", { class: "button", text: stop - first === 1 ? "Save the feature" : "Save the mean", download: `${query.name.replaceAll("/", "_")}_${first}-${stop}.npy`,
         href: `/api/mean?key=${query.key}&start=${query.rows[0]}&stop=${query.rows[1]}` })));
 }
 

@@ -77,7 +77,8 @@ function draw() {
         h("span", { class: "quiet", text: `row ${w.row}  ·  ${span(w.start_s, w.end_s)}` }),
         h("button", { type: "button", class: "small", text: "×",
           "aria-label": `Take row ${w.row} of ${w.name} out`,
-          onclick: () => remove(w.key, w.row) }))))
+          onclick: () => remove(w.key, w.row) }))),
+      chosen.size > 300 ? h("li", { class: "quiet", text: `and ${chosen.size - 300} more` }) : null)
     : null;
   tray.replaceChildren(
     ...[items].filter(Boolean),

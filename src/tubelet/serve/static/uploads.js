@@ -74,47 +74,63 @@ function post(file, heard) {
   });
 }
 
-async function bring(file) {
+// Files are sent one after the other; all that are under way are watched on one line.
+let sending = Promise.resolve();
+const watched = new Map(); // key -> view
+let events = null;
+
+function bring(file) {
   const view = line(file.name);
   if (file.size > limits.upload) {
     view.refuse(`${size(file.size)}; the limit is ${size(limits.upload)}`);
     return;
   }
-  const heard = (share) => view.tell("sending", share);
-  shown.set(view.node, () => heard.stop?.());
-  try {
-    const upload = await post(file, heard);
-    follow(view, upload);
-  } catch (error) {
-    view.refuse(error.message);
+  view.tell("waiting", null);
+  let given = true;
+  shown.set(view.node, () => { given = false; });
+  sending = sending.then(async () => {
+    if (!given) return;
+    const heard = (share) => view.tell("sending", share);
+    shown.set(view.node, () => heard.stop?.());
+    try {
+      watch(view, await post(file, heard));
+    } catch (error) {
+      view.refuse(error.message);
+    }
+  });
+}
+
+function watch(view, upload) {
+  watched.set(upload.key, view);
+  shown.set(view.node, () => {
+    watched.delete(upload.key);
+    send("DELETE", `/api/uploads/${upload.key}`).catch(() => {});
+  });
+  if (!events) {
+    events = new EventSource("/api/uploads/events");
+    events.onmessage = (event) => JSON.parse(event.data).forEach(hear);
   }
 }
 
-function follow(view, upload) {
-  const events = new EventSource(`/api/uploads/${upload.key}/events`);
-  shown.set(view.node, () => {
+function hear(now) {
+  const view = watched.get(now.key);
+  if (!view) return;
+  const bad = now.state === "failed" || now.state === "stopped";
+  if (now.state === "done") view.done(now);
+  else if (bad) view.refuse(now.message || now.state);
+  else {
+    view.tell(now.state, now.state === "extracting" ? now.done : null,
+      now.rows ? count(now.rows, "row") : "");
+    return;
+  }
+  watched.delete(now.key);
+  shown.set(view.node, null);
+  view.button.setAttribute("aria-label", `Hide ${now.name}`);
+  if (!watched.size) {
     events.close();
-    send("DELETE", `/api/uploads/${upload.key}`).catch(() => {});
-  });
-  const over = () => {
-    events.close();
-    if (shown.has(view.node)) shown.set(view.node, null);
-    view.button.setAttribute("aria-label", `Hide ${upload.name}`);
-    finished();
-  };
-  events.onmessage = (event) => {
-    const now = JSON.parse(event.data);
-    if (now.state === "done") {
-      view.done(now);
-      over();
-    } else if (now.state === "failed" || now.state === "stopped") {
-      view.refuse(now.message || now.state);
-      over();
-    } else {
-      view.tell(now.state, now.state === "extracting" ? now.done : null,
-        now.rows ? count(now.rows, "row") : "");
-    }
-  };
+    events = null;
+  }
+  finished();
 }
 
 function drops() {
@@ -152,6 +168,6 @@ export async function start(whenFinished) {
   drops();
   const running = await get("/api/uploads").catch(() => []); // 404: switched off
   for (const upload of running) {
-    if (["waiting", "loading", "extracting"].includes(upload.state)) follow(line(upload.name), upload);
+    if (["waiting", "loading", "extracting"].includes(upload.state)) watch(line(upload.name), upload);
   }
 }
