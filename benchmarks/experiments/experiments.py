@@ -17,13 +17,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import numpy as np
 import torch
 
+from tubelet.encode import encode
+from tubelet.models import revmvit
+from tubelet.models.trunk import staged
+from tubelet.models.weights.pyslowfast import pyslowfast_name
 from tubelet.train.chart import lines_svg
 from tubelet.train.config import (
     Data,
@@ -33,43 +42,52 @@ from tubelet.train.config import (
     Optim,
     TrainConfig,
 )
+from tubelet.train.hooks import recompute_activations
 from tubelet.train.loop import Run
 from tubelet.train.networks import build
-from tubelet.train.order import write_order_set
+from tubelet.train.order import pictures, write_order_set
 from tubelet.train.run import train
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs", HERE / "results"
-TRAIN_SETS, TEST_SETS = 64, 24
+TRAIN_SETS, TEST_SETS, FEW_SETS = 128, 24, 32
 EPOCHS = 12
-# A turn takes 16 frames: 8 frames at interval 4 step by 90 degrees, 16 at interval 2 by 45.
+SEEDS = (0, 1, 2)
+E_EPOCHS = 4
+# The clip spans the whole video, two turns in 32 frames: (frames, interval).
 NETWORKS = {
-    "c2d_nopool_small": 4,
-    "i3d_small": 4,
-    "slow_small": 4,
-    "slowfast_small": 2,
-    "x3d_small": 4,
-    "mvit_v2_small": 4,
-    "rev_mvit_small": 4,
+    "c2d_nopool_small": (8, 4),
+    "i3d_small": (8, 4),
+    "slow_small": (8, 4),
+    "slowfast_small": (16, 2),
+    "x3d_small": (8, 4),
+    "mvit_v2_small": (8, 4),
+    "rev_mvit_small": (8, 4),
 }
 
 
-def data() -> Data:
-    """Encodes what is not there; 4 x 64 videos to learn from, 4 x 24 others to test on."""
-    write_order_set(RUNS / "train", count=TRAIN_SETS, seed=1)
+def data(listed: str = "list.csv") -> Data:
+    """Encodes what is not there; 4 x 128 videos to learn from, 4 x 24 others to test on. few.csv:
+    the first 4 x 32 of those to learn from."""
+    rows = write_order_set(RUNS / "train", count=TRAIN_SETS, seed=1).read_text().splitlines()
+    (RUNS / "train" / "few.csv").write_text("\n".join(rows[: 4 * FEW_SETS]) + "\n")
     write_order_set(RUNS / "test", count=TEST_SETS, seed=2)
-    return Data("train/list.csv", val="test/list.csv")
+    return Data(f"train/{listed}", val="test/list.csv")
 
 
-def base(name: str, *, epochs: int = EPOCHS, seed: int = 0) -> TrainConfig:
+def base(
+    name: str, *, epochs: int = EPOCHS, seed: int = 0, listed: str = "list.csv"
+) -> TrainConfig:
+    frames, interval = NETWORKS[name]
+    rate = 1e-3 if "mvit" in name else 3e-3
     return TrainConfig(
-        network=Network(name, interval=NETWORKS[name]),
-        data=data(),
-        rate=LearningRate(3e-3, epochs, warmup_epochs=1, warmup_start=3e-4),
+        network=Network(name, frames=frames, interval=interval),
+        data=data(listed),
+        rate=LearningRate(rate, epochs, warmup_epochs=1, warmup_start=rate / 10),
         optim=Optim("adamw", decay=0.05),
-        batch_size=16,
+        batch_size=8,
         jitter=(64, 68),
-        evaluate_every=2,
+        evaluate_every=1,
         seed=seed,
     )
 
@@ -91,8 +109,17 @@ def curve(run: Run, key: str) -> list[tuple[float, float]]:
     return found
 
 
-def seconds(run: Run) -> float:
-    return round(sum(record["seconds"] for record in run.history), 1)
+def spent(records: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of training without the evaluations: wall-clock (of a machine that did other things
+    too), of all threads of the process, and of decoding as far as training waited for it."""
+    names = {"seconds": "wall_s", "cpu_s": "cpu_s", "decode_wait_s": "decode_s"}
+    return {new: round(sum(r[old] for r in records), 1) for old, new in names.items()}
+
+
+def mean_curve(runs: Sequence[Run], key: str) -> list[tuple[float, float]]:
+    """The mean of several runs, epoch by epoch."""
+    columns = zip(*(curve(run, key) for run in runs), strict=True)
+    return [(column[0][0], round(fmean(p[1] for p in column), 4)) for column in columns]
 
 
 def write(letter: str, result: dict, svg: str | None = None) -> None:
@@ -128,7 +155,7 @@ def report_a() -> None:
             "epochs": f"{len(records)} of {EPOCHS}",
             "top1": tested,
             "loss": [(r["epoch"] + 1, round(r["loss"], 4)) for r in records],
-            "train_seconds": round(sum(r["seconds"] for r in records), 1),
+            **spent(records),
         }
     title = "Order of frames: top-1 (chance 0.25)"
     svg = lines_svg(accuracies, title=title, x="epoch", y="top-1")
@@ -136,72 +163,93 @@ def report_a() -> None:
 
 
 def experiment_b() -> None:
+    """I3D on clips of 16 x 64 x 64; the smallest of both cycles are 8 x 48 and 32 pixels."""
     rate = LearningRate(
-        0.1, 18, policy="steps", steps=(0, 9, 14), factors=(1, 0.1, 0.01),
-        warmup_epochs=1, warmup_start=0.01,
+        2e-3, 8, policy="steps", steps=(0, 4, 6), factors=(1, 0.3, 0.1),
+        warmup_epochs=1, warmup_start=2e-4,
     )  # fmt: skip
-    plain = replace(base("slowfast_small"), rate=rate, optim=Optim("sgd"), batch_size=8)
-    multigrid = Multigrid(epoch_factor=1.5, long_factors=((0.5, 0.75), (0.5, 1.0), (1.0, 1.0)))
-    accuracies, result = {}, {}
-    for name, config in {
-        "base": plain,
-        "multigrid": replace(plain, multigrid=multigrid, rate=replace(rate, base=0.05)),
-    }.items():
+    network = Network("i3d_small", frames=16, interval=2)
+    plain = replace(base("i3d_small"), network=network, rate=rate)
+    multigrid = Multigrid(long_factors=((0.5, 0.75), (0.5, 1.0), (1.0, 1.0)))
+    curves: dict[str, list[tuple[float, float]]] = {}
+    result: dict[str, Any] = {}
+    for name, config in {"base": plain, "multigrid": replace(plain, multigrid=multigrid)}.items():
         done = run(config, f"b-{name}")
-        spent, points = 0.0, []
-        for record in done.history:
-            spent += record["seconds"]
-            if "val" in record:
-                points.append((round(spent, 1), record["val"]["top1"]))
-        accuracies[name] = points
+        history = done.history
+        curves[name] = [
+            (spent(history[: i + 1])["cpu_s"], record["val"]["top1"])
+            for i, record in enumerate(history)
+            if "val" in record
+        ]
         result[name] = {
-            "top1_by_seconds": points,
+            "top1_by_cpu_s": curves[name],
+            "last": curves[name][-1][1],
             "best": done.best,
-            "train_seconds": seconds(done),
-            "volume_saving": done.plan.volume_saving,
-            "bound_by": [record["bound_by"] for record in done.history],
+            "epochs": len(history),
+            "iterations": sum(len(record["losses"]) for record in history),
+            **spent(history),
+            "volume_saving": round(done.plan.volume_saving, 3),
+            "bound_by": [record["bound_by"] for record in history],
         }
-    write("b", result, lines_svg(accuracies, title="Multigrid", x="seconds", y="top-1"))
+    one, other = result["base"], result["multigrid"]
+    compute = [r["cpu_s"] - r["decode_s"] for r in (one, other)]
+    result["base_over_multigrid"] = {
+        "clip_volumes": other["volume_saving"],
+        "wall_s": round(one["wall_s"] / other["wall_s"], 2),
+        "cpu_s": round(one["cpu_s"] / other["cpu_s"], 2),
+        "cpu_s_without_decoding": round(compute[0] / compute[1], 2),
+    }
+    title = "Multigrid, I3D: top-1 by seconds of CPU"
+    write("b", result, lines_svg(curves, title=title, x="seconds of CPU in training", y="top-1"))
+
+
+def stills() -> Data:
+    """What a picture can tell: eight directions of the sector and two tints are 16 classes."""
+    folder, rows = RUNS / "stills", []
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(32):
+        for eighth in range(8):
+            generator = np.random.default_rng([3, index, eighth])
+            first = (eighth + generator.uniform(-0.4, 0.4)) * math.pi / 4
+            for tint, made in enumerate(pictures(generator, frames=2, size=64, first=first)):
+                path = folder / f"{index:03d}-{eighth}-{tint}.mp4"
+                if not path.exists():
+                    encode([made] * 2, path)
+                rows.append(f"{path.name} {eighth * 2 + tint}")
+    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    return Data("stills/list.csv")
 
 
 def experiment_c() -> None:
-    """The pictures' task: which turn a picture is from, and the order, cannot be seen; so the 2-D
-    network learns the angle of the needle in eighths of a turn, from still videos."""
-    import numpy as np
-
-    from tubelet.encode import encode
-    from tubelet.models.weights.pyslowfast import pyslowfast_name
-    from tubelet.train.order import pictures
-
-    folder, rows = RUNS / "stills", []
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(96):
-        made = pictures(np.random.default_rng([3, index]), frames=32, size=64)
-        for place in range(0, 32, 4):
-            path = folder / f"{index:03d}-{place:02d}.mp4"
-            if not path.exists():
-                encode([made[place]] * 2, path)
-            rows.append(f"{path.name} {place // 16}")
-    (folder / "list.csv").write_text("\n".join(rows) + "\n")
+    """A 2-D network learns still pictures; I3D starts from its weights or from random ones."""
     still = replace(
         base("c2d_nopool_small"),
         network=Network("c2d_nopool_small", frames=1, interval=1),
-        data=Data("stills/list.csv"),
+        data=stills(),
     )
     first = run(still, "c-pictures")
-    weights = {}
-    for key, value in first.model.state_dict().items():
-        if "split_" not in key:
-            weights[pyslowfast_name(key)] = value
+    weights = {
+        pyslowfast_name(key): value
+        for key, value in first.model.state_dict().items()
+        if "split_" not in key
+    }
     torch.save(weights, RUNS / "pictures.pth")
-    accuracies, result = {}, {}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    result: dict[str, Any] = {"loss_of_pictures": curve(first, "loss")[-1][1]}
     for name, inflate in {"random": None, "inflated": "pictures.pth"}.items():
-        config = base("i3d_small")
-        config = replace(config, network=replace(config.network, inflate=inflate))
-        done = run(config, f"c-{name}")
-        accuracies[name] = curve(done, "top1")
-        result[name] = {"top1": accuracies[name], "loss": curve(done, "loss"), "best": done.best}
-    write("c", result, lines_svg(accuracies, title="Inflation", x="epoch", y="top-1"))
+        runs: list[Run] = []
+        for seed in SEEDS:
+            config = base("i3d_small", seed=seed, listed="few.csv")
+            config = replace(config, network=replace(config.network, inflate=inflate))
+            runs.append(run(config, f"c-{name}-{seed}"))
+        curves[name] = mean_curve(runs, "top1")
+        result[name] = {
+            "top1": curves[name],
+            "top1_of_each_seed": [curve(one, "top1") for one in runs],
+            "loss": mean_curve(runs, "loss"),
+        }
+    title = f"I3D, {4 * FEW_SETS} videos: inflated and random weights, mean of {len(SEEDS)} seeds"
+    write("c", result, lines_svg(curves, title=title, x="epoch", y="top-1"))
 
 
 def saved_bytes(model: torch.nn.Module, clip: torch.Tensor) -> int:
@@ -222,49 +270,75 @@ def saved_bytes(model: torch.nn.Module, clip: torch.Tensor) -> int:
     return total
 
 
-def experiment_d() -> None:
-    from tubelet.models import revmvit
-    from tubelet.train.hooks import recompute_activations
-
+def memory_by_depth(
+    configs: Mapping[int, revmvit.Config],
+) -> dict[str, list[tuple[float, float]]]:
+    """MiB kept for the gradient of one clip: plain autograd, recomputed blocks, reversible."""
     curves: dict[str, list[tuple[float, float]]] = {"plain": [], "recomputed": [], "reversible": []}
-    for depth in (3, 6, 12, 24):
+    for depth, config in configs.items():
         for kind, points in curves.items():
-            config = revmvit.VARIANTS["rev_vit_s"]
-            config = replace(config, trunk=replace(config.trunk, depth=depth))
             model = revmvit.build(config).train()
             model.recompute = kind == "reversible"
             if kind == "recomputed":
                 recompute_activations(model)
-            clip = torch.randn(1, 3, 1, config.clip.crop, config.clip.crop)
+            spec = config.clip
+            clip = torch.randn(1, 3, spec.frames, spec.crop, spec.crop)
             points.append((depth, round(saved_bytes(model, clip) / 2**20, 2)))
-    title = "Activations kept for the gradient, Rev-ViT-S, one image"
-    write("d", {"MiB_by_depth": curves}, lines_svg(curves, title=title, x="blocks", y="MiB"))
+    return curves
+
+
+def experiment_d() -> None:
+    """Rev-ViT-S on an image; Rev-MViT-B on a small clip, with more blocks in its third stage."""
+    image = revmvit.VARIANTS["rev_vit_s"]
+    images = {d: replace(image, trunk=replace(image.trunk, depth=d)) for d in (3, 6, 12, 24)}
+    video = revmvit.resized(revmvit.VARIANTS["rev_mvit_b_16x4"], frames=8, crop=128)
+    videos: dict[int, revmvit.Config] = {}
+    for third in (2, 5, 11, 23):
+        trunk = staged((1, 2, third, 2), kv=(1, 8, 8))
+        trunk = replace(trunk, position="separate", qkv_bias=False)
+        videos[third + 5] = replace(video, trunk=trunk, transitions=(1, 3, 3 + third))
+    result: dict[str, Any] = {}
+    for name, configs, title in (
+        ("rev_vit_s", images, "Activations kept for the gradient, Rev-ViT-S, one image"),
+        ("rev_mvit_b", videos, "Activations kept for the gradient, Rev-MViT-B, 8 x 128 x 128"),
+    ):
+        result[name] = memory_by_depth(configs)
+        svg = lines_svg(result[name], title=title, x="blocks", y="MiB")
+        (RESULTS / f"d_{name}.svg").write_text(svg)
+    write("d", {"MiB_by_depth": result})
 
 
 def experiment_e() -> None:
-    trained = run(base("slow_small", epochs=6), "e-base")
+    """The base stops early, before it has learned everything; then the same fine-tuning with and
+    without two non-local blocks, whose output starts as zero."""
+    trained = run(base("slow_small", epochs=E_EPOCHS, listed="few.csv"), "e-base")
     weights = str((RUNS / "e-base" / "last.safetensors").relative_to(RUNS))
     nonlocals = {"res3": (0,), "res4": (0,)}
-    plain = Network("slow_small", interval=4, weights=weights)
-    with_blocks = replace(plain, nonlocals=nonlocals)
-    files = replace(plain, weights=str(RUNS / weights))
-    models = [
-        build(network, num_classes=4).eval()
-        for network in (files, replace(files, nonlocals=nonlocals))
-    ]
-    clip = torch.randn(2, 3, 8, 64, 64)
+    frames, interval = NETWORKS["slow_small"]
+    plain = Network("slow_small", frames=frames, interval=interval, weights=weights)
+    networks = {"without": plain, "with": replace(plain, nonlocals=nonlocals)}
+    files = [replace(n, weights=str(RUNS / weights)) for n in networks.values()]
+    models = [build(network, num_classes=4).eval() for network in files]
+    clip = torch.randn(2, 3, frames, 64, 64)
     with torch.no_grad():
         change = (models[0](clip) - models[1](clip)).abs().max().item()
-    result: dict = {"largest_change_when_inserted": change, "base": trained.best}
-    accuracies = {}
-    for name, network in {"without": plain, "with": with_blocks}.items():
-        config = replace(base("slow_small", epochs=6), network=network)
-        config = replace(config, rate=replace(config.rate, base=1e-3))
-        done = run(config, f"e-{name}")
-        accuracies[name] = curve(done, "top1")
-        result[name] = {"top1": accuracies[name], "loss": curve(done, "loss"), "best": done.best}
-    title = "Fine-tuning with and without non-local blocks"
-    write("e", result, lines_svg(accuracies, title=title, x="epoch", y="top-1"))
+    start = curve(trained, "top1")[-1][1]
+    result: dict[str, Any] = {"largest_change_when_inserted": change, "top1_of_base": start}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for name, network in networks.items():
+        runs: list[Run] = []
+        for seed in SEEDS:
+            config = base("slow_small", epochs=E_EPOCHS, seed=10 + seed, listed="few.csv")
+            rate = replace(config.rate, base=1e-3, warmup_start=1e-4)
+            runs.append(run(replace(config, network=network, rate=rate), f"e-{name}-{seed}"))
+        curves[name] = [(0, round(start, 4)), *mean_curve(runs, "top1")]
+        result[name] = {
+            "top1": curves[name],
+            "last_of_each_seed": [curve(one, "top1")[-1][1] for one in runs],
+            "loss": mean_curve(runs, "loss"),
+        }
+    title = f"Slow: fine-tuning with and without non-local blocks, mean of {len(SEEDS)} seeds"
+    write("e", result, lines_svg(curves, title=title, x="epoch of fine-tuning", y="top-1"))
 
 
 def main() -> None:

@@ -219,6 +219,36 @@ def test_bfloat16_and_several_labels(clips, tmp_path):
     assert run.model.activation == "sigmoid"
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_from_fewer_frames_than_a_kernel_has(clips, precision):
+    network = Network("i3d_small", frames=4, interval=1, crop=32, short_side=36)
+    run = started(replace(CONFIG, network=network, precision=precision), clips)
+    for record in run.epochs():
+        assert None not in record["losses"]
+    conv, clip = run.model.stem.conv, torch.randn(2, 3, 4, 32, 32)
+
+    def gradient(enabled):
+        conv.weight.grad = None
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            out = conv(clip)
+        out.backward(torch.ones_like(out))
+        return conv.weight.grad
+
+    assert torch.allclose(gradient(True), gradient(False))
+
+
+def test_tensorboard_reads_the_log(clips, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(replace(CONFIG, tensorboard=True), tmp_path, folder=clips)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/rate", "val/top1"} <= set(events.Tags()["scalars"])
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert losses == pytest.approx([record["loss"] for record in run.history])
+
+
 def test_bad_samples_are_left_out_and_listed(clips, tmp_path):
     (tmp_path / "bad.mp4").write_bytes((clips / "v0.mp4").read_bytes()[:400])
     rows = [f"{clips}/v{i}.mp4 {i % 2}" for i in range(12)] + ["bad.mp4 0"] * 4
@@ -263,6 +293,15 @@ def test_recipes(tmp_path, clips):
     recipe.write_text(RECIPE.format(folder=clips, norm="batch").replace("batch_size", "bach_size"))
     with pytest.raises(UsageError, match="TrainConfig has no field 'bach_size'; did you mean"):
         load_recipe(recipe)
+    for own, says in (
+        ("import nothing_there", "r.py, line 1: ModuleNotFoundError: No module named"),
+        ("def recipe():\n    return {}['name']", "r.py, line 2: KeyError: 'name'"),
+        ("def recipe():\n    return len(3)", "r.py, line 2: TypeError: object of type"),
+        ("def recipe(:", "r.py, line 1: invalid syntax"),
+    ):
+        recipe.write_text(own)
+        with pytest.raises(UsageError, match=says):
+            load_recipe(recipe)
     recipe.write_text("x = 1")
     with pytest.raises(UsageError, match="defines a function"):
         load_recipe(recipe)

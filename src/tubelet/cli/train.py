@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,20 @@ def command(recipe: Path, out: Path | None, only_plan: bool, **choices: Any) -> 
     Example: tubelet train recipe.py --plan
     """
     from tubelet.train.config import load_recipe, plan_of
-    from tubelet.train.devices import joined
-    from tubelet.train.loop import read_splits
+    from tubelet.train.devices import Device, joined
+    from tubelet.train.loop import batches_of, read_splits
     from tubelet.train.run import train
 
     config = load_recipe(recipe)
     if only_plan:
         split, _ = read_splits(config, recipe.parent)
-        plan = plan_of(config, devices=choices["devices"])
-        click.echo("\n".join(plan_lines(plan, len(split.samples))))
+        plan, samples = plan_of(config, devices=choices["devices"]), len(split.samples)
+        device = Device("cpu", 0, choices["devices"])
+        iterations = [
+            len(batches_of(config, phase, epoch=phase.start, samples=samples, device=device))
+            for phase in plan.phases
+        ]
+        click.echo("\n".join(plan_lines(plan, samples, iterations)))
         return 0
     with joined(choices["device"]) as device:
         total = plan_of(config, devices=device.devices).phases[-1].end
@@ -61,8 +67,8 @@ def command(recipe: Path, out: Path | None, only_plan: bool, **choices: Any) -> 
     return 0
 
 
-def plan_lines(plan: Plan, samples: int) -> list[str]:
-    """The phases as a table, and what they save."""
+def plan_lines(plan: Plan, samples: int, iterations: Sequence[int]) -> list[str]:
+    """The phases as a table, and what they save. iterations: of an epoch of each phase."""
     base = plan.base
     lines = [
         f"{samples} samples, base batch {base.batch_size} clips of {base.frames} x {base.crop} x "
@@ -71,7 +77,7 @@ def plan_lines(plan: Plan, samples: int) -> list[str]:
         f"{'epochs':>11}  {'clip':>11}  {'batch per device':<18} {'iterations':>10}  "
         f"{'rate':>9}  {'interval':<9} norm",
     ]
-    for phase in plan.phases:
+    for phase, count in zip(plan.phases, iterations, strict=True):
         shapes = phase.shapes
         batches = ", ".join(f"{s.batch}@{s.crop}" for s in shapes)
         low, high = phase.intervals
@@ -80,8 +86,7 @@ def plan_lines(plan: Plan, samples: int) -> list[str]:
         clip, epochs = f"{phase.frames:>4} x {phase.crop:<4}", f"{phase.start:>4} - {phase.end:<4}"
         interval = f"{low}" if low == high else f"{low} - {high}"
         lines.append(
-            f"{epochs}  {clip}  {batches:<18} {phase.iterations(samples // base.devices):>10}  "
-            f"{rate:>9.3g}  {interval:<9} {norm}"
+            f"{epochs}  {clip}  {batches:<18} {count:>10}  {rate:>9.3g}  {interval:<9} {norm}"
         )
     if plan.volume_saving != 1:
         lines += [

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 import runpy
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tubelet.config import stable_hash, to_plain
-from tubelet.errors import UsageError, did_you_mean
+from tubelet.errors import TubeletError, UsageError, did_you_mean
 from tubelet.train.augment import Augment
 from tubelet.train.multigrid import Base, Multigrid, Norm, Plan, plan
 from tubelet.train.networks import Network, configure, is_transformer
@@ -123,7 +124,7 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 def load_recipe(path: str | Path) -> TrainConfig:
     """Run a recipe file. Raises UsageError for a file without `recipe()`, an unknown field, a
-    value that is refused; other errors of the file's own code are shown as they are."""
+    value that is refused, and any other error of the file's own code, with its line."""
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"{path}: no such recipe")
@@ -135,24 +136,33 @@ def load_recipe(path: str | Path) -> TrainConfig:
         config = make()
     except SyntaxError as error:
         raise UsageError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except TypeError as error:
-        raise _unknown_field(path, error) from error
+    except TubeletError:
+        raise
+    except Exception as error:  # anything: the code is not ours
+        raise _unknown_field(path, error) or _own_error(path, error) from error
     if not isinstance(config, TrainConfig):
         raise UsageError(f"{path}: recipe() returned a {type(config).__name__}, not a TrainConfig")
     return config
 
 
-def _unknown_field(path: Path, error: TypeError) -> Exception:
-    """A UsageError for a field that no configuration has, or the error itself."""
+def _unknown_field(path: Path, error: Exception) -> UsageError | None:
+    """What to say of a field that no configuration has, or of one that is missing."""
     found = re.fullmatch(r"(\w+)\.__init__\(\) (.*)", str(error))
-    if found is None:
-        return error
-    known: Any = globals().get(found[1])
+    known: Any = globals().get(found[1]) if found else None
+    if found is None or known is None:
+        return None
     unknown = re.search(r"unexpected keyword argument '(\w+)'", found[2])
-    if unknown and known is not None:
+    if unknown:
         near = did_you_mean(unknown[1], known.__dataclass_fields__)
         return UsageError(f"{path}: {found[1]} has no field {unknown[1]!r}{near}")
     return UsageError(f"{path}: {found[1]}: {found[2]}")
+
+
+def _own_error(path: Path, error: Exception) -> UsageError:
+    """An error of the recipe's code, with the last line of the recipe on the way to it."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    where = f"{path}, line {lines[-1]}" if lines else str(path)
+    return UsageError(f"{where}: {type(error).__name__}: {error}")
 
 
 def clip_of(config: TrainConfig) -> ClipSpec:

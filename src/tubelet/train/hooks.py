@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -84,5 +85,24 @@ def _recomputed(forward: Callable[..., Any], contexts: Callable[[], Any]) -> Cal
         if not any(isinstance(x, Tensor) and x.requires_grad for x in inputs):
             return forward(*inputs)
         return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+
+    return run
+
+
+def short_convolutions_in_float32(model: nn.Module) -> None:
+    """Under autocast on the CPU, a convolution over fewer frames than its kernel has computes in
+    float32: oneDNN's half-precision gradient of such weights is wrong and writes outside its memory
+    (measured with torch 2.13, kernels of 3, 5 and 7 over 2 frames and more)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
+            module.forward = _exact_if_short(module.forward, frames=module.kernel_size[0])
+
+
+def _exact_if_short(forward: Callable[[Tensor], Tensor], *, frames: int) -> Any:
+    def run(x: Tensor) -> Tensor:
+        if x.shape[2] >= frames or not torch.is_autocast_enabled("cpu"):
+            return forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float())
 
     return run

@@ -29,7 +29,12 @@ from tubelet.train.batches import Batch, epoch_batches
 from tubelet.train.config import TrainConfig, plan_of
 from tubelet.train.data import BadSamples, ClipMaker, Loaded, Loader
 from tubelet.train.devices import Device
-from tubelet.train.hooks import add_drop_path, add_dropout, recompute_activations
+from tubelet.train.hooks import (
+    add_drop_path,
+    add_dropout,
+    recompute_activations,
+    short_convolutions_in_float32,
+)
 from tubelet.train.loss import class_weights, loss_sum
 from tubelet.train.multigrid import Phase
 from tubelet.train.networks import build, is_transformer
@@ -64,6 +69,21 @@ def read_splits(config: TrainConfig, folder: Path) -> tuple[Split, Split | None]
         val = read_split(folder / data.val, classes=train.classes, **options)
     check_splits(train, val, allow_absent=data.allow_absent)
     return train, val
+
+
+def batches_of(
+    config: TrainConfig, phase: Phase, *, epoch: int, samples: int, device: Device
+) -> list[Batch]:
+    """What a device trains on in an epoch. Raises UsageError where no batch can be filled."""
+    return epoch_batches(
+        samples,
+        phase,
+        seed=config.seed,
+        epoch=epoch,
+        device=device.rank,
+        devices=device.devices,
+        repeats=config.augment.repeats,
+    )
 
 
 def seed_of(*parts: int) -> int:
@@ -112,15 +132,9 @@ class Run:
             self.batches(phase, phase.start)
 
     def batches(self, phase: Phase, epoch: int) -> list[Batch]:
-        return epoch_batches(
-            len(self.train.samples),
-            phase,
-            seed=self.config.seed,
-            epoch=epoch,
-            device=self.device.rank,
-            devices=self.device.devices,
-            repeats=self.config.augment.repeats,
-        )
+        """The batches of this device in an epoch."""
+        device, samples = self.device, len(self.train.samples)
+        return batches_of(self.config, phase, epoch=epoch, samples=samples, device=device)
 
     def _prepare(self, model: Any) -> None:
         """What training adds to a network: norms, drops, frozen parts, recomputation."""
@@ -133,6 +147,8 @@ class Run:
         add_dropout(model, config.network.dropout)
         if not is_transformer(model.config):
             add_drop_path(model, config.network.drop_path)
+        if self.device.kind == "cpu" and config.precision != "fp32":
+            short_convolutions_in_float32(model)
         if config.checkpoint_activations:
             recompute_activations(model)
         self.wrapped: Any = model
@@ -186,7 +202,7 @@ class Run:
         """One epoch, from the iteration where the run stands."""
         batches = self.batches(phase, self.epoch)
         on_step = on_step or self.on_step
-        started, waited, clips = time.monotonic(), 0.0, 0
+        started, computed, waited, clips = time.monotonic(), time.process_time(), 0.0, 0
         loaded = self.loader.epoch(batches[self.iteration :])
         for batch in batches[self.iteration :]:
             asked = time.monotonic()
@@ -211,6 +227,7 @@ class Run:
             "clips": clips,
             "bad_samples": int(self.device.total(self.bad.count)[0]),
             "seconds": round(seconds, 3),
+            "cpu_s": round(time.process_time() - computed, 3),
             "decode_wait_s": round(waited, 3),
             "bound_by": "decode" if waited > seconds / 2 else "compute",
         }
