@@ -4,7 +4,8 @@
 
 Each subject runs in a process of its own, and they take turns, together with the machine's matrix
 products (see tubelet.bench.timing). A ratio is the median of the ratios within rounds; the spread
-is that of the quartiles. Operations are counted on the readable network, two per multiply-add.
+is that of the quartiles. A share of the ceiling is to the matrix products right before and behind
+the forward pass. Operations are counted on the readable network, two per multiply-add.
 
     peer        PyTorchVideo's network, eager, float32, contiguous (`pip install --no-deps
                 pytorchvideo==0.1.5 fvcore iopath`; its torchvision imports are stubbed)
@@ -22,12 +23,12 @@ import argparse
 import importlib
 import json
 import os
-import platform
 import sys
 import types
 import warnings
 from datetime import date
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -35,13 +36,13 @@ import torch
 from tubelet.bench.ceilings import copy, copy_gb_s, product, product_gflops
 from tubelet.bench.chart import bars_svg
 from tubelet.bench.networks import operations
-from tubelet.bench.timing import Call, Spread, Subject, cores, interleaved, speedup
+from tubelet.bench.timing import Call, Spread, Subject, cores, interleaved, machine_name, speedup
 from tubelet.models.registry import create_model
 
 HERE = Path(__file__).parent
 TARGET = HERE / "models.json"
 BATCHES = (1, 2, 4)
-PRODUCTS = 8  # matrix products per repetition: as long as a forward pass
+PRODUCTS = 4  # matrix products per repetition
 
 MODELS = {  # our id -> PyTorchVideo's function, target ratio in float32 and in bfloat16
     "c2d_r50_8x8.k400_ptv": ("c2d_r50", 1.5, 6),
@@ -137,68 +138,85 @@ def subjects(model: str, threads: int) -> dict[str, Subject]:
 
 
 def measure(
-    model: str, *, rounds: int, threads: int, machine: dict[str, Subject]
+    model: str, *, rounds: int, threads: int, products: dict[str, Subject]
 ) -> dict[str, Any]:
     """One row."""
     found = subjects(model, threads)
     try:
-        best = {}
-        peaks = {}
-        for precision in ("fp32", "bf16"):
-            per_clip = {}
-            for size in BATCHES:
-                found[precision].run(size)
-                per_clip[size] = min(found[precision].run(size) for _ in range(2)) / size
-                peaks.setdefault(precision, found[precision].peak_mb)
-            best[precision] = min(per_clip, key=lambda size: per_clip[size])
-        runs = {name: (lambda s=subject: s.run(1)) for name, subject in found.items()}
-        for precision, size in best.items():
-            if size > 1:
-                runs[f"{precision} best"] = lambda p=precision, n=size: found[p].run(n) / n
-        runs |= {name: (lambda s=subject: s.run(PRODUCTS)) for name, subject in machine.items()}
-        seconds = interleaved(runs, rounds=rounds, warmups=1)
-        peaks |= {name: found[name].peak_mb for name in found if name not in peaks}
+        sizes, peaks = dict.fromkeys(found, 1), {}
+        for precision in products:
+            sizes[precision + " best"] = best_batch(found[precision], peaks, precision)
+            found[precision + " best"] = found[precision]
+        if sizes["fp32 best"] == 1:
+            del sizes["fp32 best"]
+        if sizes["bf16 best"] == 1:
+            del sizes["bf16 best"]
+        for name, size in sizes.items():
+            found[name].run(size)
+        seconds: dict[str, list[float]] = {name: [] for name in sizes}
+        ceilings: dict[str, list[float]] = {name: [] for name in sizes}
+        for _ in range(rounds):
+            for name, size in sizes.items():
+                product_of = products[precision_of(name)]
+                around = [product_of.run(PRODUCTS)]
+                seconds[name].append(found[name].run(size) / size)
+                around.append(product_of.run(PRODUCTS))
+                ceilings[name].append(product_gflops(mean(around), PRODUCTS))
+        peaks |= {name: s.peak_mb for name, s in found.items() if name not in peaks}
     finally:
         for subject in found.values():
             subject.close()
-    return row(model, seconds, best=best, peaks=peaks)
+    return row(model, seconds, ceilings, sizes=sizes, peaks=peaks)
+
+
+def best_batch(subject: Subject, peaks: dict[str, float], name: str) -> int:
+    """The batch with the most clips per second; notes the peak memory at batch 1 on the way."""
+    per_clip: dict[int, float] = {}
+    for size in BATCHES:
+        subject.run(size)
+        per_clip[size] = min(subject.run(size) for _ in range(2)) / size
+        peaks.setdefault(name, subject.peak_mb)
+    return min(per_clip, key=lambda size: per_clip[size])
+
+
+def precision_of(name: str) -> str:
+    return "bf16" if name.startswith("bf16") else "fp32"
 
 
 def row(
-    model: str, seconds: dict[str, list[float]], *, best: dict[str, int], peaks: dict[str, float]
+    model: str,
+    seconds: dict[str, list[float]],
+    ceilings: dict[str, list[float]],
+    *,
+    sizes: dict[str, int],
+    peaks: dict[str, float],
 ) -> dict[str, Any]:
     flops = operations(lambda: create_model(model, weights=None), shape(model))
     base = "peer" if "peer" in seconds else "reference"
-    ceilings = {
-        precision: [
-            product_gflops(min(pair), PRODUCTS)
-            for pair in zip(
-                seconds[f"{precision} product"], seconds[f"{precision} packed"], strict=True
-            )
-        ]
-        for precision in ("fp32", "bf16")
-    }
     made: dict[str, Any] = {
         "gflop": round(flops / 1e9, 2),
         "base": base,
-        "ceiling_gflops": {k: Spread.of(v).plain() for k, v in ceilings.items()},
+        "ceiling_gflops": {
+            precision: Spread.of(
+                [c for name, found in ceilings.items() if precision_of(name) == precision
+                 for c in found]
+            ).plain()
+            for precision in ("fp32", "bf16")
+        },
         "subjects": {},
-    }
+    }  # fmt: skip
     for name, times in seconds.items():
-        if name.endswith(("product", "packed")):
-            continue
-        precision = name.split()[0] if name.split()[0] in ceilings else "fp32"
         rates = [flops / t / 1e9 for t in times]
-        share = [r / c for r, c in zip(rates, ceilings[precision], strict=True)]
+        share = [r / c for r, c in zip(rates, ceilings[name], strict=True)]
         made["subjects"][name] = {
-            "batch": best[precision] if name.endswith("best") else 1,
+            "batch": sizes[name],
             "seconds_per_clip": Spread.of(times).plain(),
             "clips_per_s": round(1 / Spread.of(times).median, 2),
             "gflops": round(Spread.of(rates).median, 1),
             "share_of_ceiling": Spread.of(share).plain(3),
             "ratio": speedup(seconds[base], times).plain(3),
             "ratio_to_reference": speedup(seconds["reference"], times).plain(3),
-            "peak_mb": round(peaks[name]) if name in peaks else None,
+            "peak_mb": None if name.endswith("best") else round(peaks[name]),
         }
     return made
 
@@ -255,11 +273,8 @@ def pictures(data: dict[str, Any]) -> None:
 
 
 def machine_facts(threads: int, rounds: int) -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-    cpu = names[0].split(":")[1].strip() if names else platform.processor()
     return {
-        "cpu": f"{cpu}, {cores()} cores",
+        "cpu": machine_name(),
         "threads": threads,
         "rounds": rounds,
         "torch": torch.__version__,
@@ -293,23 +308,29 @@ def main() -> None:
     copier = Subject(copy, keeps_memory=True, threads=args.threads)
     data["machine"]["copy_gb_s"] = copy_gb_s(min(copier.run(1) for _ in range(9)))
     copier.close()
-    machine = {
-        f"{precision} {kind}": Subject(
-            product, precision, kind == "packed", keeps_memory=True, threads=args.threads
-        )
-        for precision in ("fp32", "bf16")
-        for kind in ("product", "packed")
-    }
+    products = {precision: best_product(precision, args.threads) for precision in ("fp32", "bf16")}
     for model in todo:
         data["models"][model] = measure(
-            model, rounds=args.rounds, threads=args.threads, machine=machine
+            model, rounds=args.rounds, threads=args.threads, products=products
         )
         save(data)
         kinds = data["models"][model]["subjects"]
         shown = ", ".join(f"{k} {v['ratio'][0]:.2f}x" for k, v in kinds.items())
         print(f"{model}: {shown}", flush=True)
-    for subject in machine.values():
+    for subject in products.values():
         subject.close()
+
+
+def best_product(precision: str, threads: int) -> Subject:
+    """The faster one of the two matrix products."""
+    both = [
+        Subject(product, precision, packed, keeps_memory=True, threads=threads)
+        for packed in (False, True)
+    ]
+    times = interleaved({str(i): lambda s=s: s.run(PRODUCTS) for i, s in enumerate(both)}, rounds=5)
+    slower, faster = sorted(range(2), key=lambda i: -min(times[str(i)]))
+    both[slower].close()
+    return both[faster]
 
 
 if __name__ == "__main__":

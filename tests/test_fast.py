@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tests_support import go, video
 from tests_support import tiny as tiny_extractor
 from tubelet.errors import ClipError, UsageError
 from tubelet.models import i3d, resnet3d, slowfast, two_stream
-from tubelet.models.fast import accelerate
+from tubelet.models.device import BF16_COSINE, arithmetic, faster_precision, sent
+from tubelet.models.fast import accelerate, fused
 from tubelet.models.fast.network import FastNetwork
 from tubelet.models.layers import scores
 from tubelet.models.nonlocal_block import FORMS, insert_nonlocal
@@ -42,7 +44,14 @@ def bottlenecks():
     return tiny(resnet3d, trunk=spec)
 
 
+def no_stem_pool():
+    """As mmaction2's network for pictures and videos."""
+    spec = resnet3d.trunk(resnet3d.SLOW, width=8, depth=18)
+    return tiny(resnet3d, trunk=replace(spec, stem_pool=None), head=(4, 4, 4))
+
+
 NETWORKS = {
+    "no_stem_pool": no_stem_pool,
     **{f.__name__.rsplit(".", 1)[-1]: (lambda f=f: tiny(f)) for f in FAMILIES},
     "bottlenecks": bottlenecks,
     "i3d": inception,
@@ -70,6 +79,17 @@ def test_every_tap_is_the_readable_networks(name):
         assert error(fast.predict(clip), model.predict(clip)) < BOUND
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), f"{key} of the readable network changed"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_steps_without_onednn_are_equal_too(name, monkeypatch):
+    """What runs on CUDA, here on the CPU."""
+    monkeypatch.setattr(fused, "packs", lambda device, dtype: False)
+    model, clip = NETWORKS[name](), clips(1, 3, 8, 64, 64)
+    with torch.inference_mode():
+        want = model.features(clip, model.taps)
+        got = accelerate(model).features(clip, model.taps)
+    assert max(error(got[tap], want[tap]) for tap in model.taps) < BOUND
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -111,7 +131,7 @@ def test_bfloat16_rows_point_where_float32_rows_do(name):
     with torch.inference_mode():
         want = model.features(clip)["pool"]
         got = accelerate(model, precision="bf16").features(clip)["pool"]
-    assert torch.cosine_similarity(got, want).min() >= 0.999
+    assert torch.cosine_similarity(got, want).min() >= BF16_COSINE
     assert error(got, want) < 0.03
 
 
@@ -121,6 +141,16 @@ def test_a_network_that_was_sent_to_another_process_gives_the_same_bytes(name):
     here = fast.features(clip, fast.taps)
     there = pickle.loads(pickle.dumps(fast)).features(clip, fast.taps)
     assert all(torch.equal(here[tap], there[tap]) for tap in fast.taps)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_of_two_layers_is_computed_in_float32(precision):
+    model = tiny(resnet3d, hidden=16)
+    pool = clips(2, model.width)
+    with torch.inference_mode():
+        assert torch.equal(
+            accelerate(model, precision=precision).classify(pool), model.classify(pool)
+        )
 
 
 def test_two_streams_are_two_fast_networks():
@@ -192,7 +222,30 @@ def test_rows_are_the_same_bytes_whoever_makes_them(made, tmp_path):
     assert np.array_equal(one["2"], rows(tmp_path / "alone")["2"])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_on_a_gpu(name, precision):
+    model, clip = NETWORKS[name](), clips(2, 3, 8, 64, 64)
+    with torch.inference_mode(), arithmetic("cuda", precision, "fast"):
+        want = model.features(clip)["pool"]
+        got = accelerate(model, device="cuda", precision=precision).features(sent(clip, "cuda"))
+    assert torch.cosine_similarity(got["pool"].cpu(), want).min() >= BF16_COSINE
+    assert precision != "fp32" or error(got["pool"].cpu(), want) < 1e-4
+
+
 def test_an_unknown_runtime_is_refused(made):
     with pytest.raises(UsageError, match="fast or reference"):
         made[1](runtime="warp")
     assert made[1](options=Options(precision="fp16")).runtime == "reference"
+
+
+def test_auto_is_the_fastest_precision_with_a_bound(made):
+    bfloat16 = torch.cpu._is_avx512_bf16_supported()
+    extractor = made[1](options=Options(precision="auto"))
+    assert extractor.precision == extractor.recipe()["precision"]
+    assert extractor.precision == ("bf16" if bfloat16 else "fp32")
+    told = faster_precision("fp32", "cpu")
+    assert (told is not None) == bfloat16
+    assert told is None or ("--precision auto" in told and str(BF16_COSINE) in told)
+    assert faster_precision("bf16", "cpu") is None

@@ -27,7 +27,13 @@ from tubelet.flow.pool import shared_pool
 from tubelet.gather import Row
 from tubelet.lanes import Lane, each_row
 from tubelet.modality import flow_facts, uses_flow
-from tubelet.models.device import autocast, resolve_device, resolve_precision, resolve_runtime
+from tubelet.models.device import (
+    arithmetic,
+    resolve_device,
+    resolve_precision,
+    resolve_runtime,
+    sent,
+)
 from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.pulse import PULSE
 from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
@@ -225,12 +231,12 @@ class Extractor:
         views = self.view.views
         wanted = [source_tap(tap, self.options.keep) for tap in self.taps]
         taps = tuple(dict.fromkeys([*wanted, "pool"]))
-        with torch.inference_mode(), autocast(self.device, self.precision, self.runtime):
+        with torch.inference_mode(), arithmetic(self.device, self.precision, self.runtime):
             if self.maps is not None:
                 shared = self.maps.of(clips, self.model, self.device)
                 maps = self.model.features_after(shared, self.maps.stage, taps)
             else:
-                clip = torch.cat([to_clip(pixels) for pixels in clips]).to(self.device)
+                clip = sent(torch.cat([to_clip(pixels) for pixels in clips]), self.device)
                 maps = self.model.features(clip, taps=taps)
             logits = self.model.classify(maps["pool"]) if self.options.logits else None
         out = {

@@ -21,6 +21,7 @@ from tubelet.cli.options import (
     WINDOW_OPTIONS,
     flow_of,
     stacked,
+    typed,
     view_of,
     windows_of,
     with_preset,
@@ -49,7 +50,13 @@ from tubelet.window import parse_fps
     help="npy, npz, hdf5 (tubelet[hdf5]) or parquet (tubelet[parquet]).",
 )
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16", "auto"]), default="fp32")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16", "auto"]),
+    default="fp32",
+    show_default=True,
+    help="auto: bf16 where CPU or GPU have units for it (cosine with the float32 row >= 0.999).",
+)
 @click.option(
     "--runtime",
     type=click.Choice(["fast", "reference"]),
@@ -117,7 +124,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     choices = with_preset(choices)
     from tubelet.cli.progress import Progress
     from tubelet.inputs import collect, is_frame_folder
-    from tubelet.models.device import device_list
+    from tubelet.models.device import device_list, faster_precision
     from tubelet.scale.local import Job, run
     from tubelet.scale.processes import warm_up
     from tubelet.scale.shard import parse_shard
@@ -153,6 +160,9 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         torch.set_num_threads(choices["threads"])
     extractors = build_extractors({**choices, "device": devices[0]})
     with Progress(len(job.inputs)) as progress:
+        faster = faster_precision(extractors[0].precision, devices[0])
+        if faster and not typed("precision"):
+            progress.note(faster)
         failures = run(job, extractors, progress)
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:

@@ -83,7 +83,7 @@ FLOW_OPTIONS: list[Decorator] = [
 ]
 
 
-def _typed(name: str) -> bool:
+def typed(name: str) -> bool:
     """Whether an option was given on the command line, and not by a preset or default."""
     source = click.get_current_context().get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
@@ -93,7 +93,7 @@ def flow_of(clips: Sequence[ClipSpec], choices: dict[str, Any]) -> FlowConfig | 
     """How flow is computed; None where no model takes it. UsageError for options in vain."""
     if any("flow" in clip.modality for clip in clips):
         return flow_config(choices["flow"] or "tvl1", rounding=choices["flow_rounding"])
-    given = [k for k in ("flow", "flow_rounding", "flow_cache") if _typed(k)]
+    given = [k for k in ("flow", "flow_rounding", "flow_cache") if typed(k)]
     if given:
         name = given[0].replace("_", "-")
         raise UsageError(

@@ -295,7 +295,8 @@ class ResNet3D(nn.Module):
         """(stage, frames that make one of its steps in time): the stages up to the first one that
         mixes frames in another way than in groups that follow each other."""
         spec, group, found = self.config.trunk, 1, list[tuple[str, int]]()
-        if (spec.stem_time, spec.stem_stride, spec.stem_pool[:2]) != (1, 1, (1, 1)):
+        pool = (1, 1) if spec.stem_pool is None else spec.stem_pool[:2]
+        if (spec.stem_time, spec.stem_stride, pool) != (1, 1, (1, 1)):
             return found
         found.append(("stem", group))
         for i, name in enumerate(STAGES[1:]):
@@ -325,15 +326,18 @@ class ResNet3D(nn.Module):
         """
         check_taps(taps, self.taps)
         spec = self.config.trunk
-        least = spec.stem_stride * spec.stem_pool[1] * self.config.time_pool
+        pool_stride = spec.stem_pool[1] if spec.stem_pool else 1
+        least = spec.stem_stride * pool_stride * self.config.time_pool
         self._check(clip, frames=self.clip.frames if self.config.head else least)
         found = keep(self.maps(clip), {tap if tap in STAGES else "grid" for tap in taps})
         return self._with_head(found, taps)
 
     def _check(self, clip: Tensor, *, frames: int = 1) -> None:
+        spec = self.config.trunk
         check_clip(
             clip, channels=self.clip.channels, min_frames=frames,
-            min_side=4 * prod(self.config.trunk.strides), weights=next(self.parameters()),
+            min_side=(4 if spec.stem_pool else 2) * prod(spec.strides),
+            weights=next(self.parameters()),
         )  # fmt: skip
 
     def _with_head(self, found: dict[str, Tensor], taps: Sequence[str]) -> dict[str, Tensor]:

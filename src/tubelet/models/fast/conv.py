@@ -40,14 +40,13 @@ def rebuilt(module: nn.Module, fuse: Fuse, device: str, dtype: torch.dtype) -> n
         return module
     if type(module) in BLOCKS:
         return BLOCKS[type(module)](module, fuse)
-    if isinstance(module, nn.Linear):
-        return Head(module, device)
     if isinstance(module, x3d.X3D):
         module = x3d_head(module, fuse, device)
     twin = copy.copy(module)
     twin._modules = {
-        name: None if child is None else rebuilt(child, fuse, device, dtype)
+        name: Head(child, device) if name == "classifier" else rebuilt(child, fuse, device, dtype)
         for name, child in module._modules.items()
+        if child is not None
     }
     twin._parameters = {
         name: None if p is None else nn.Parameter(p.to(device, dtype), requires_grad=False)
@@ -80,12 +79,12 @@ def x3d_head(model: x3d.X3D, fuse: Fuse, device: str) -> nn.Module:
 class Head(nn.Module):
     """The classifier, in float32 whatever comes."""
 
-    def __init__(self, linear: nn.Linear, device: str) -> None:
+    def __init__(self, head: nn.Module, device: str) -> None:
         super().__init__()
-        self.linear = copy.deepcopy(linear).to(device)
+        self.head = copy.deepcopy(head).to(device)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(x.float())
+        return self.head(x.float())
 
 
 class Stem(nn.Module):

@@ -44,7 +44,8 @@ class FastNetwork(nn.Module):
     def prepared(self, clip: Tensor) -> Tensor:
         """The clip as the network takes it. Raises ClipError for anything but float32 here."""
         check_clip(clip, channels=self.clip.channels, weights=self.expected)
-        return clip.to(self.dtype, memory_format=torch.channels_last_3d)
+        # Both at once takes twice as long.
+        return clip.to(self.dtype).contiguous(memory_format=torch.channels_last_3d)
 
     @torch.inference_mode()
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
