@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check conformance fuzz kills soak memory experiments clean
+.PHONY: demo test check conformance fuzz kills soak memory bench experiments clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,12 @@ soak: $(VENV)/.dev          ## a 2-hour video within a fixed memory bound
 
 memory: $(VENV)/.dev        ## peak memory of a 10-minute 1280x720 video against 1 minute of it
 	$(BIN)/python benchmarks/memory.py
+
+bench: $(VENV)/.dev         ## networks and everything around them against their targets (an hour; wants an idle machine)
+	$(BIN)/python benchmarks/pipeline.py videos
+	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/models.py --again
+	$(BIN)/python benchmarks/report.py
 
 experiments: $(VENV)/.user  ## train on videos whose class is the order of frames (hours; goes on where it stopped)
 	$(BIN)/python benchmarks/experiments/experiments.py

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import click
@@ -65,7 +65,8 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     }
     flow_of(clips, choices)
     size = 4 if choices["dtype"] == "float32" else 2
-    failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0, "gmacs": 0.0}
+    failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
+    work = dict.fromkeys(names, 0)
     for item in collect(inputs):
         try:
             with on_disk(item) as path:
@@ -83,12 +84,16 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
             record["bytes"] = len(record["windows"]) * facts_of[name].width * size
             total["rows"] += len(record["windows"])
             total["bytes"] += record["bytes"]
-            total["gmacs"] += len(record["windows"]) * (costs[name] or math.nan)
+            work[name] += len(record["windows"])
             _print(record, rows=choices["rows"], as_json=choices["as_json"])
     if not choices["as_json"]:
+        estimates = [
+            estimate(facts_of[name], work[name], costs[name], choices.get("precision") or "fp32")
+            for name in names
+        ]
         click.echo(
             f"{total['videos']} videos, {total['seconds'] / 3600:.2f} hours, {total['rows']} rows, "
-            f"{total['bytes'] / 1e6:.1f} MB of features; {duration(total['gmacs'])}"
+            f"{total['bytes'] / 1e6:.1f} MB of features; {duration(estimates)}"
         )
     return 1 if failed else 0
 
@@ -97,6 +102,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
 class ModelFacts:
     """gmacs: multiply-adds of one clip, in 1e9; None where the table does not know."""
 
+    name: str
     clip: ClipSpec
     width: int
     gmacs: float | None
@@ -108,11 +114,11 @@ def model_facts(name: str) -> ModelFacts:
 
     entry = zoo.find(name)
     if entry is not None:
-        return ModelFacts(entry.clip, entry.width, entry.facts.get("gmacs"))
+        return ModelFacts(name, entry.clip, entry.width, entry.facts.get("gmacs"))
     from tubelet.models.registry import create_model
 
     model = create_model(name, weights=None)
-    return ModelFacts(model.clip, model.width, None)
+    return ModelFacts(name, model.clip, model.width, None)
 
 
 def row_gmacs(facts: ModelFacts, config: WindowConfig, view: ViewConfig) -> float | None:
@@ -124,29 +130,59 @@ def row_gmacs(facts: ModelFacts, config: WindowConfig, view: ViewConfig) -> floa
 
 
 SHARE = 0.4
-"""The share of a CPU's matrix-product rate that the networks are taken to reach."""
+"""The share of a CPU's matrix-product rate that networks that nobody timed are taken to reach."""
 
 
-def duration(gmacs: float) -> str:
-    """The time that so many multiply-adds take here, in words; a guess, and says from what."""
-    if math.isnan(gmacs):
-        return "no time estimate: the cost of this network is not in the table"
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of one model's rows here; None where nothing is known. measured: by `bench`."""
+
+    seconds: float | None
+    measured: bool
+
+
+def estimate(facts: ModelFacts, rows: int, gmacs: float | None, precision: str) -> Estimate:
+    """From this machine's own measurement of the network, else from its multiply-adds."""
+    from tubelet.bench.machine import seconds_per_clip
+
+    timed = seconds_per_clip(facts.name, precision)
+    if timed is not None:
+        scale = gmacs / facts.gmacs if gmacs and facts.gmacs else 1.0
+        return Estimate(rows * timed * scale, measured=True)
+    if gmacs is None:
+        return Estimate(None, measured=False)
+    return Estimate(rows * gmacs / (matrix_rate() * SHARE), measured=False)
+
+
+@cache
+def matrix_rate() -> float:
+    """Multiply-adds per second of a float32 matrix product, in 1e9."""
     matrix = np.ones((768, 768), np.float32)
     product = matrix @ matrix
     start = time.perf_counter()
     for _ in range(4):
         np.matmul(matrix, matrix, out=product)
-    rate = 4 * 768**3 / (time.perf_counter() - start) / 1e9
-    seconds = gmacs / (rate * SHARE)
+    return 4 * 768**3 / (time.perf_counter() - start) / 1e9
+
+
+def duration(estimates: Sequence[Estimate]) -> str:
+    """The time that all rows take here, in words, and what it was made from."""
+    if any(e.seconds is None for e in estimates):
+        return "no time estimate: the cost of this network is not in the table"
+    seconds = sum(e.seconds or 0.0 for e in estimates)
+    timed = sum(e.measured for e in estimates)
+    guess = f"float32 networks at {SHARE:.0%} of its measured matrix-product rate"
+    if timed == len(estimates):
+        basis = "networks as `tubelet bench` timed them here"
+    elif timed:
+        basis = f"{timed} of {len(estimates)} networks as `tubelet bench` timed them here; {guess}"
+    else:
+        basis = f"{guess}; `tubelet bench` times them"
+    basis = f"{basis}; decoding beside them"
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
-            return f"about {seconds / size:.0f} {unit} on this CPU ({_BASIS})"
-    return f"about {seconds:.0f} seconds on this CPU ({_BASIS})"
-
-
-_BASIS = (
-    f"float32 networks at {SHARE:.0%} of its measured matrix-product rate; decoding beside them"
-)
+            return f"about {seconds / size:.0f} {unit} on this CPU ({basis})"
+    return f"about {seconds:.0f} seconds on this CPU ({basis})"
 
 
 def timeline_facts(
