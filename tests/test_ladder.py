@@ -62,7 +62,7 @@ FAMILY_MAY_IMPORT = {
     "revmvit": {"layers", "trunk", "positions", "pooling_attention", "mvit", "reversible"},
     "trunk": set(),
     "positions": {"trunk"},
-    "pooling_attention": {"trunk", "positions"},
+    "pooling_attention": {"layers", "trunk", "positions"},
     "reversible": set(),
     "nonlocal_block": {"layers"},
     "layers": set(),

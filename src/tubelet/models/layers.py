@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,20 @@ def check_clip(
 def same_precision(clip: Tensor, weights: Tensor) -> bool:
     """Autocast converts by itself."""
     return clip.dtype == weights.dtype or torch.is_autocast_enabled(clip.device.type)
+
+
+def exact_if_short(forward: Callable[[Tensor], Tensor], x: Tensor, *, frames: int) -> Tensor:
+    """A convolution whose kernel spans `frames`, of x [B, C, T, H, W]; in float32 where T is
+    smaller and autocast on the CPU would take half precision.
+
+    oneDNN's half-precision gradient of such weights is wrong and writes outside its memory
+    (measured with torch 2.13: kernels of 3, 5 and 7 over 2 frames and more).
+    """
+    half = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if not half or x.shape[2] >= frames:
+        return forward(x)
+    with torch.autocast("cpu", enabled=False):
+        return forward(x.float())
 
 
 def check_taps(taps: Sequence[str], known: Iterable[str]) -> None:

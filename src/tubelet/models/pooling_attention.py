@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.models.layers import exact_if_short
 from tubelet.models.positions import RelativePosition, to_map, to_tokens
 from tubelet.models.trunk import Grid, Kernel, Pooling, grown
 
@@ -74,7 +75,8 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         token, patches = x[:, :, : self.prefix], x[:, :, self.prefix :]
-        pooled = to_tokens(self.conv(to_map(patches.flatten(0, 1), self.grid)))
+        maps = to_map(patches.flatten(0, 1), self.grid)
+        pooled = to_tokens(exact_if_short(self.conv, maps, frames=self.conv.kernel_size[0]))
         return self.norm(torch.cat([token, pooled.unflatten(0, x.shape[:2])], dim=2))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tubelet.models.layers import exact_if_short
 from tubelet.train.norm import not_recording
 
 
@@ -90,19 +91,9 @@ def _recomputed(forward: Callable[..., Any], contexts: Callable[[], Any]) -> Cal
 
 
 def short_convolutions_in_float32(model: nn.Module) -> None:
-    """Under autocast on the CPU, a convolution over fewer frames than its kernel has computes in
-    float32: oneDNN's half-precision gradient of such weights is wrong and writes outside its memory
-    (measured with torch 2.13, kernels of 3, 5 and 7 over 2 frames and more)."""
+    """Convolutions over fewer frames than their kernel has keep out of autocast on the CPU, see
+    `layers.exact_if_short`."""
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
-            module.forward = _exact_if_short(module.forward, frames=module.kernel_size[0])
-
-
-def _exact_if_short(forward: Callable[[Tensor], Tensor], *, frames: int) -> Any:
-    def run(x: Tensor) -> Tensor:
-        if x.shape[2] >= frames or not torch.is_autocast_enabled("cpu"):
-            return forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return forward(x.float())
-
-    return run
+            frames = module.kernel_size[0]
+            module.forward = partial(exact_if_short, module.forward, frames=frames)
