@@ -39,8 +39,10 @@ kills: $(VENV)/.dev         ## 240 SIGKILLs at random moments over every store
 soak: $(VENV)/.dev          ## a 2-hour video within a fixed memory bound
 	$(BIN)/python benchmarks/memory.py soak
 
-memory: $(VENV)/.dev        ## peak memory of a 10-minute 1280x720 video against 1 minute of it
+memory: $(VENV)/.dev        ## peak memory: 10 minutes of 720p, 4K, a file of 10 hours
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/memory.py uhd
+	$(BIN)/python benchmarks/memory.py hours
 
 bench: $(VENV)/.dev         ## networks and everything around them against their targets (an hour; wants an idle machine)
 	$(BIN)/python benchmarks/pipeline.py videos

@@ -45,12 +45,13 @@ def test_a_name_with_glob_characters_is_a_name(tmp_path):
     assert ids(tmp_path / "[x] 100%?.mp4") == ["[x] 100%?"]
 
 
-def test_missing_files_are_kept_for_the_record(tmp_path):
-    (item,) = collect([str(tmp_path / "absent.mp4")])
+def test_missing_files_of_a_list_are_kept_for_the_record(tmp_path):
+    (tmp_path / "list.txt").write_text("absent.mp4")
+    (item,) = collect([str(tmp_path / "list.txt")])
     assert item == Input("absent", str(tmp_path / "absent.mp4"))
 
 
-@pytest.mark.parametrize("argument", ["empty", "no/*.mp4", "list.txt", "bad.tar"])
+@pytest.mark.parametrize("argument", ["absent.mp4", "empty", "no/*.mp4", "list.txt", "bad.tar"])
 def test_arguments_that_name_nothing(tmp_path, argument):
     (tmp_path / "empty").mkdir()
     touch(tmp_path, "list.txt", "bad.tar")

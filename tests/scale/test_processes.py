@@ -129,12 +129,26 @@ def test_command_line_mistakes(launcher, videos, tmp_path):
         (videos, tmp_path / "o", ("--format", "hdf4"), "did you mean 'hdf5'"),
         (videos, tmp_path / "o", ("--workers", "0"), "workers is 0"),
         (videos, tmp_path / "o", ("--taps", "mit"), "did you mean 'mid'"),
+        (videos, tmp_path / "o", ("--device", "cuda:99"), "this machine has"),
+        (tmp_path / "absent.mp4", tmp_path / "o", (), "no such file; nothing was done"),
     ]:
         code, text = launcher.run(*extract(inputs, out, *options))
         assert code == 2, text
         assert words in text
         assert len(text.splitlines()) == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_a_file_that_another_verb_takes(launcher, tmp_path):
+    (tmp_path / "list.csv").write_text("path\na.mp4\n")
+    code, text = launcher.run("show", tmp_path / "list.csv")
+    assert code == 2
+    assert "a list of videos it goes to `tubelet plan`" in text
+    (tmp_path / "w.pt").write_text("no checkpoint")
+    code, text = launcher.run("convert", tmp_path / "w.pt", "-o", tmp_path / "w.safetensors")
+    assert code == 2, text
+    assert "w.pt" in text
+    assert len(text.splitlines()) == 1
 
 
 def test_exit_codes_and_summary(launcher, videos, tmp_path):

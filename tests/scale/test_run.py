@@ -107,7 +107,7 @@ def test_a_changed_source_is_done_again(tmp_path):
     assert heard.kinds() == {"a": "extracted"}
     assert not np.array_equal(load(tmp_path / "out/a.json").values, first.values)
     source.unlink()  # gone, but done: nothing to do
-    _, heard = go([source], tmp_path / "out")
+    _, heard = go([Input("a", str(source))], tmp_path / "out")
     assert heard.kinds() == {"a": "skipped"}
 
 
@@ -142,7 +142,8 @@ def test_bad_inputs_are_recorded_and_the_rest_goes_on(tmp_path):
     whole = good.read_bytes()
     (folder / "header.mp4").write_bytes(whole[:40])
     out = tmp_path / "out"
-    inputs = [folder, tmp_path / "absent.mp4"]
+    (tmp_path / "list.txt").write_text("absent.mp4")
+    inputs = [folder, tmp_path / "list.txt"]
     failed, heard = go(inputs, out)
     assert failed == 4
     assert heard.kinds()["good"] == "extracted"

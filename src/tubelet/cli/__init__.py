@@ -11,8 +11,11 @@ from typing import NoReturn
 import click
 
 from tubelet import __version__
-from tubelet.errors import TubeletError, UsageError, did_you_mean
+from tubelet.errors import TubeletError, UsageError, WeightsError, did_you_mean
 from tubelet.process import settle
+
+BEFORE = (UsageError, WeightsError)
+"""What is found before any input is tried."""
 
 VERBS = {
     "models": "what can be run, and where its weights are",
@@ -88,7 +91,7 @@ def main() -> None:
     except TubeletError as error:
         if debug:
             raise
-        fail(str(error), 2 if isinstance(error, UsageError) else 1)
+        fail(str(error), 2 if isinstance(error, BEFORE) else 1)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error of this run.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

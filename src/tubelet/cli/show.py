@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,19 @@ import click
 from tubelet.cli.options import DEBUG
 from tubelet.errors import StoreError, UsageError
 from tubelet.types import Features, VideoInfo
+
+OTHERS = {
+    ".csv": "a table; as a list of videos it goes to `tubelet plan` and `tubelet extract`",
+    ".txt": "a text; as a list of videos it goes to `tubelet plan` and `tubelet extract`",
+    ".jsonl": "a file of JSON lines; as a list of videos it goes to `tubelet plan` and `tubelet "
+    "extract`; failures.jsonl is counted by `tubelet status OUT` and renewed by `tubelet extract "
+    "--retry-failed`",
+    ".tar": "an archive; its videos go to `tubelet plan` and `tubelet extract`",
+    ".pt": "a file of weights or of packed features; `tubelet convert` reads weights",
+    ".safetensors": "a file of weights or of packed features; `tubelet models` lists networks",
+    ".html": "a page; open it in a browser",
+}
+"""What a file that is neither a video nor features is, and who takes it."""
 
 
 @click.command(name="show")
@@ -30,6 +44,8 @@ def command(path: str, as_json: bool, debug: bool) -> None:
             "about an output folder, `tubelet plan --fps 25` about a folder of frames"
         )
     suffix = Path(path).suffix
+    if suffix in OTHERS and os.path.isfile(path):
+        raise UsageError(f"{path} is {OTHERS[suffix]}")
     if suffix == ".json" or suffix[1:] in CODECS:
         features = load(path)
         record = {**features_record(features)}

@@ -34,8 +34,8 @@ __all__ = ["Input", "collect", "is_frame_folder"]
 def collect(arguments: Iterable[str]) -> list[Input]:
     """Every input of the command line, in order. UsageError for what cannot be right.
 
-    A file that does not exist is kept: it becomes a failure of that input. An empty folder, list
-    or tar and a glob without a match are refused.
+    A path that does not exist is refused, as are an empty folder, list or tar and a glob without a
+    match. What a list names and does not exist is kept: it becomes a failure of that input.
     """
     found: list[Input] = []
     seen: dict[str, str] = {}
@@ -63,6 +63,11 @@ def expand(argument: str) -> Iterator[Input]:
         yield from members(argument)
     elif not os.path.lexists(argument) and glob.has_magic(argument):
         yield from _glob(argument)
+    elif not os.path.lexists(argument):
+        raise UsageError(
+            f"{argument}: no such file; nothing was done. Correct the path, or name videos in a "
+            "list (.txt, .csv, .jsonl), where a missing one is recorded and the others are done"
+        )
     else:
         yield Input(stem_of(argument), argument)
 

@@ -26,7 +26,10 @@ def resolve_device(device: str) -> str:
     }
     if not present.get(kind, False):
         have = ", ".join(k for k, v in present.items() if v)
-        raise UsageError(f"device {device!r} is not available; this machine has {have}")
+        raise UsageError(
+            f"device {device!r} is not available; this machine has {have}: name one of these, or "
+            "leave --device out"
+        )
     number = device.partition(":")[2]
     if kind == "cuda" and number.isdecimal() and int(number) >= torch.cuda.device_count():
         raise UsageError(

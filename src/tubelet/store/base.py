@@ -236,7 +236,9 @@ def open_folder(
         if existing != new:
             write_json(record, new)
     except OSError as error:
-        raise UsageError(f"{path}: cannot write there: {error.strerror or error}") from error
+        raise UsageError(
+            f"{path}: cannot write there: {error.strerror or error}; name a folder of yours with -o"
+        ) from error
     except StoreError as error:
         raise UsageError(str(error)) from error
     return Folder(path, digest, fmt)
