@@ -328,6 +328,23 @@ def test_heartbeat(tmp_path, monkeypatch):
             time.sleep(0.01)
 
 
+def test_failures_are_read_anew_when_another_process_wrote_them(tmp_path):
+    book = Failures(tmp_path)
+    book.add(Failure("a", "a.mp4", "open", "NotAVideo", "first"))
+    assert book.read()["a"]["message"] == "first"
+    book.read()["a"] = {}  # what a caller does with its copy is its own business
+    before = book.path.stat()
+    other = tmp_path / "other"
+    other.write_bytes(book.path.read_bytes().replace(b"first", b"other"))
+    os.utime(other, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    os.replace(other, book.path)
+    assert book.read()["a"]["message"] == "other"
+    book.add(Failure("a", "a.mp4", "open", "NotAVideo", "again"))
+    assert book.read()["a"]["attempts"] == 2
+    book.forget("a")
+    assert book.read() == {}
+
+
 def test_status(launcher, videos, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "bad.mp4").write_text("x")

@@ -66,12 +66,12 @@ class Progress:
         told = "failed: " if outcome.kind == "failed" else ""
         if not self._bar or told or "warning" in outcome.text:
             self.note(f"{outcome.id}: {told}{outcome.text}")
-        if outcome.traceback:
-            self.note(outcome.traceback)
+        for line in outcome.traceback.splitlines():
+            self.note(line)
 
     def note(self, text: str) -> None:
-        """A line for people. Control characters of file names are made visible."""
-        safe = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+        """One line for people. Control characters of file names are made visible."""
+        safe = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         if self._bar:
             self._bar.console.print(safe, highlight=False, markup=False)
         else:

@@ -7,6 +7,7 @@ whole.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -41,6 +42,21 @@ class Failure:
     unexpected: bool = False
 
 
+_known: dict[Path, tuple[tuple[int, int, int], dict[str, dict[str, Any]]]] = {}
+"""The file that was read last, with its stamp: it is looked at once per video."""
+
+
+def _parsed(path: Path) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    with suppress(FileNotFoundError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and isinstance(record.get("id"), str):
+                    found[record["id"]] = record
+    return found
+
+
 class Failures:
     """The failures of one folder."""
 
@@ -50,14 +66,18 @@ class Failures:
 
     def read(self) -> dict[str, dict[str, Any]]:
         """id -> line. Lines that are not ours are left out."""
-        found: dict[str, dict[str, Any]] = {}
-        with suppress(FileNotFoundError):
-            for line in self.path.read_bytes().splitlines():
-                with suppress(ValueError):
-                    record = json.loads(line)
-                    if isinstance(record, dict) and isinstance(record.get("id"), str):
-                        found[record["id"]] = record
-        return found
+        try:
+            now = os.stat(self.path)
+        except FileNotFoundError:
+            return {}
+        # The file is never changed, only replaced: the same one says the same.
+        stamp = now.st_ino, now.st_size, now.st_mtime_ns
+        known = _known.get(self.path)
+        if known is None or known[0] != stamp:
+            known = stamp, _parsed(self.path)
+            _known.clear()
+            _known[self.path] = known
+        return dict(known[1])
 
     def add(self, failure: Failure) -> None:
         """Record a failure; a second one of the same input replaces the first."""
@@ -78,6 +98,7 @@ class Failures:
         try:
             with locked(self._lock):
                 lines = self.read()
+                _known.clear()
                 if not change(lines):
                     return
                 if not lines:
