@@ -220,7 +220,8 @@ class Worker:
 
     def _on_rows(self, recording: Recording, end_s: float) -> None:
         length = recording.length_s
-        self.report.advance(recording.name, 1, end_s / length if length else None)
+        # A header may promise less than there is.
+        self.report.advance(recording.name, 1, min(1.0, end_s / length) if length else None)
 
     def _settle(self) -> None:
         """Store every video whose rows are all here."""
