@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tubelet.models import i3d, resnet3d, slowfast, x3d
+from tubelet.models import i3d, mvit, resnet3d, revmvit, slowfast, x3d
 from tubelet.models.fast.conv import accelerate_conv
 from tubelet.models.fast.fused import runs
+from tubelet.models.fast.mvit import accelerate_mvit
 from tubelet.models.fast.network import FastNetwork, with_origin
 from tubelet.models.two_stream import TwoStream
 
@@ -30,8 +31,12 @@ FAMILIES: dict[type[nn.Module], Any] = {
     slowfast.SlowFast: accelerate_conv,
     x3d.X3D: accelerate_conv,
     i3d.InceptionI3D: accelerate_conv,
+    mvit.MViT: accelerate_mvit,
+    revmvit.RevMViT: accelerate_mvit,
 }
-"""Network -> function (model, device=, dtype=) that rebuilds it; it takes clips of that type."""
+"""Network -> function (model, device=, dtype=) that rebuilds it; it takes clips of that type.
+
+None from it: nothing faster is known for that device."""
 
 
 def accelerate(model: Any, *, device: str = "cpu", precision: str = "fp32") -> Any:
@@ -50,5 +55,8 @@ def accelerate(model: Any, *, device: str = "cpu", precision: str = "fp32") -> A
     build = FAMILIES.get(type(model))
     if build is None or not runs(device, dtype):
         return model
-    network = build(model, device=device, dtype=dtype).to(device).eval()
+    network = build(model, device=device, dtype=dtype)
+    if network is None:
+        return model
+    network = network.to(device).eval()
     return FastNetwork(network, like=model, dtype=dtype).eval()
