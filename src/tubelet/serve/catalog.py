@@ -163,9 +163,10 @@ class Catalog:
             self._update(folder)
         except (UsageError, OSError) as error:
             self.problem = str(error)
-        took = time.monotonic() - began
-        self._next = time.monotonic() + max(QUIET_S, 10 * took)
-        self._looked.set()
+        finally:
+            took = time.monotonic() - began
+            self._next = time.monotonic() + max(QUIET_S, 10 * took)
+            self._looked.set()
 
     def _update(self, folder: Finished) -> None:
         """Read the sidecars that are new or have changed, and forget those that are gone."""

@@ -22,7 +22,8 @@ COMPARED = 1200
 CELLS = 400
 """Cells of a side of the matrix that the page draws."""
 POINTS = 20_000
-FITTED = 20_000
+FITTED = 5_000
+"""Rows, evenly spread, that the axes of the map are found from."""
 COLUMNS = ("x", "y", "video", "row", "t", "start_s", "end_s", "class")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet take a text for a formula."""
@@ -89,10 +90,22 @@ def map_of(library: Library) -> dict[str, Any]:
         found.append((shelf, collection, np.arange(len(collection))))
     if not total:
         return {"points": 0, "total": 0}
+    names_of_rows = tuple(c.key for _, c, _ in found)
+    if library.last_map is not None and library.last_map[0] == names_of_rows:
+        return library.last_map[1]
+    made = _drawn(library, found, total)
+    library.last_map = (names_of_rows, made)
+    return made
+
+
+def _drawn(
+    library: Library, found: list[tuple[int, Collection, NDArray[np.int64]]], total: int
+) -> dict[str, Any]:
     step = max(1, -(-total // POINTS))
     found = [(s, c, r[:: 1 if s else step]) for s, c, r in found if len(r)]
     first = found[0][1]
-    sample = np.array(first.vectors[:: max(1, len(first) // FITTED)])
+    fitted = max(1, -(-len(first) // FITTED))
+    sample = np.array(first.vectors[::fitted])
     projection = pca(sample)
     videos: list[dict[str, str]] = []
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
@@ -103,6 +116,7 @@ def map_of(library: Library) -> dict[str, Any]:
     return {
         "points": len(columns["x"]),
         "total": total,
+        "fitted": len(sample),
         "share": np.round(projection.share, 4).tolist(),
         "videos": videos,
         "names": names,

@@ -123,6 +123,8 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Why a request is not answered, or the page that stores a token; None to go on."""
+        if "\0" in scope["path"]:
+            return _no(400, "no path holds a zero byte")
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         host = hosts[0] if len(hosts) == 1 else ""

@@ -22,7 +22,7 @@ from tubelet.collection import Collection, load_collection
 from tubelet.errors import StoreError, TubeletError, UsageError, WeightsError
 from tubelet.insight import boundaries, normalise, novelty
 from tubelet.scores import Scores, scores_of
-from tubelet.search import Hit, Searcher
+from tubelet.search import Hit, Searcher, searcher_for
 from tubelet.serve.catalog import Catalog, Entry, Missing
 from tubelet.types import Features
 
@@ -75,11 +75,12 @@ class Rows:
     def _load(self) -> None:
         began = time.monotonic()
         try:
-            self._searcher = Searcher(load_collection(self._catalog.path))
+            self._searcher = searcher_for(load_collection(self._catalog.path))
         except (TubeletError, OSError, ValueError) as error:
             self._problem = str(error)
-        self._next = time.monotonic() + max(AGAIN_S, 10 * (time.monotonic() - began))
-        self._ready.set()
+        finally:
+            self._next = time.monotonic() + max(AGAIN_S, 10 * (time.monotonic() - began))
+            self._ready.set()
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Library:
     def __init__(self, shelves: Sequence[Catalog]) -> None:
         self.shelves = list(shelves)
         self.rows = [Rows(catalog) for catalog in self.shelves]
+        self.last_map: tuple[tuple[str, ...], dict[str, Any]] | None = None
 
     def entries(self) -> list[Entry]:
         return [entry for catalog in self.shelves for entry in catalog.entries()]

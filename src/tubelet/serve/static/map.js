@@ -256,12 +256,13 @@ export async function showMap(main) {
     h("option", { value: "video", text: "video" }));
   if (data.class.some((c) => c >= 0)) by.append(h("option", { value: "class", text: "best class" }));
   const share = data.share.map(percent);
+  const of = data.fitted < data.total ? ` (found from ${data.fitted.toLocaleString("en")} rows)` : "";
   const sampled = data.points < data.total ? `; ${data.points.toLocaleString("en")} of ${data.total.toLocaleString("en")} rows are shown, evenly spread` : "";
   main.replaceChildren(
     h("h1", { text: "Map of all rows" }),
     h("div", { class: "mapbar" },
       h("label", { for: "color-by", text: "Colour by" }), by,
-      h("span", { class: "quiet", text: `The two principal axes hold ${share.join(" and ")} of the variance${sampled}.` })),
+      h("span", { class: "quiet", text: `The two principal axes hold ${share.join(" and ")} of the variance${of}${sampled}.` })),
     h("div", { class: "mapped" }, h("div", { class: "plane" }, map.node, legend), side));
   showLegend();
   pick([]);

@@ -31,7 +31,7 @@ export function screen(video, { onplays, onnote } = {}) {
   });
 
   function tell(...parts) {
-    note.replaceChildren(...parts);
+    note.replaceChildren(...parts.filter(Boolean));
     box.classList.add("waits");
     onnote?.();
   }
@@ -65,7 +65,9 @@ export function screen(video, { onplays, onnote } = {}) {
   const media = video.media;
   if (!media || media.state === "none") {
     tell(h("p", { text: "The video cannot be shown." }),
-      h("p", { class: "quiet", text: media?.reason ?? "" }));
+      h("p", { class: "quiet", text: media?.reason ?? "" }),
+      media?.reason?.includes("not here")
+        ? h("p", { class: "quiet" }, h("code", { text: "--videos DIR" }), " names another folder to look in.") : null);
   } else if (media.preview?.state === "ready") {
     preview = true;
     box.classList.add("preview");
