@@ -1,13 +1,15 @@
 """Every released configuration against the reference's numbers.
 
     python benchmarks/conformance.py [NAME ...] [--clips N] [--again] [--shared FOLDER]
+        [--runtime fast]
 
 For each configuration of the reference data: its settings become a PySlowFast YAML, its filled
 weights a .pyth file, and `create_model(yaml, weights=file)` is compared with what the reference
 computed: "pool", `predict`, "dense_logits", summaries of all stages, parameters, multiply-adds.
 Then the same at the other input sizes. Results are kept in benchmarks/conformance.json after each
 configuration: a run that was stopped goes on, a change of the networks' source starts again.
-The table is benchmarks/conformance.md. Exit code 1 where a number is off.
+The table is benchmarks/conformance.md; with `--runtime fast`, which runs the networks rebuilt for
+inference, conformance_fast.md. Exit code 1 where a number is off.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.models import pooling_attention, zoo
+from tubelet.models.fast import accelerate
+from tubelet.models.fast.network import FastNetwork
 from tubelet.models.pyslowfast_yaml import network
 from tubelet.models.registry import config_of, create_model
 
@@ -91,7 +95,7 @@ def other_sizes(golden: Any, shared: Path, sizes: list[dict[str, Any]]) -> Itera
         yield Case(size["name"], settings, tuple(size["input_shape"]), want, size)
 
 
-def run(case: Case, golden: Any, *, clips: int) -> dict[str, Any]:
+def run(case: Case, golden: Any, *, clips: int, runtime: str) -> dict[str, Any]:
     """One row: errors relative to the largest magnitude, counts, seconds."""
     facts = golden.facts(case.name)
     with tempfile.TemporaryDirectory() as folder:
@@ -113,6 +117,9 @@ def run(case: Case, golden: Any, *, clips: int) -> dict[str, Any]:
     if case.size is None:
         row["parameters_wanted"] = facts["parameters"]
         row["gflops_wanted"] = facts["gflops_one_clip"]["crop_test"]
+    if runtime == "fast":
+        model = accelerate(model)
+    row["runtime"] = "fast" if isinstance(model, FastNetwork) else "reference"
     batch = golden.fill.make_input(0, (min(clips, case.shape[0]), *case.shape[1:]))
     clip = torch.from_numpy(batch)
     row |= errors(case, golden, model, clip if clip.ndim == 5 else clip[:, :, None])
@@ -122,7 +129,7 @@ def run(case: Case, golden: Any, *, clips: int) -> dict[str, Any]:
 @torch.inference_mode()
 def errors(case: Case, golden: Any, model: Any, clip: Tensor) -> dict[str, Any]:
     start = time.perf_counter()
-    laterals = watch_laterals(model)
+    laterals = watch_laterals(getattr(model, "network", model))
     got = model.features(clip, model.taps)
     row: dict[str, Any] = {"seconds": round(time.perf_counter() - start, 1)}
     # predict is a function of features; computing those once is half the time
@@ -282,10 +289,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--clips", type=int, default=1, help="clips of each batch (1 or 2)")
     parser.add_argument("--again", action="store_true", help="measure what is done already, too")
     parser.add_argument("--trust", action="store_true", help="keep results of other source files")
-    parser.add_argument("--out", type=Path, default=HERE / "conformance.json")
+    parser.add_argument("--runtime", choices=["reference", "fast"], default="reference")
+    parser.add_argument("--out", type=Path, help="default: conformance.json, conformance_fast.json")
     found = os.environ.get("TUBELET_SHARED") or HERE.parents[1] / "shared"
     parser.add_argument("--shared", type=Path, default=Path(found))
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.out is None:
+        given.out = HERE / f"conformance{'_fast' if given.runtime == 'fast' else ''}.json"
+    return given
 
 
 def main() -> int:
@@ -314,7 +325,7 @@ def main() -> int:
         if not wanted:
             continue
         try:
-            row = run(case, golden, clips=given.clips)
+            row = run(case, golden, clips=given.clips, runtime=given.runtime)
         except Exception as error:  # noqa: BLE001 - a failing configuration is a row, not the end
             traceback.print_exc()
             row = {"error": f"{type(error).__name__}: {error}"}
