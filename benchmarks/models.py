@@ -1,6 +1,8 @@
 """Clips per second of the networks: eager, fast, bfloat16, PyTorchVideo's; shares of the ceiling.
 
-    python benchmarks/models.py [MODEL ...] [--rounds 9] [--threads 2] [--again]
+    python benchmarks/models.py [MODEL ... [--only]] [--rounds 9] [--threads 2] [--again]
+
+Measures every network that has no result yet, the named ones first.
 
 Each subject runs in a process of its own, and they take turns, together with the machine's matrix
 products (see tubelet.bench.timing). A ratio is the median of the ratios within rounds; the spread
@@ -298,10 +300,12 @@ def main() -> None:
     parser.add_argument("models", nargs="*", choices=[[], *MODELS], metavar="MODEL")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--only", action="store_true", help="nothing but the named networks")
     parser.add_argument("--again", action="store_true", help="measure what has been measured too")
     args = parser.parse_args()
     data = json.loads(TARGET.read_text()) if TARGET.exists() else {"models": {}}
-    todo = [m for m in args.models or MODELS if args.again or m not in data["models"]]
+    wanted = args.models if args.only else dict.fromkeys([*args.models, *MODELS])
+    todo = [m for m in wanted if args.again or m not in data["models"]]
     if not todo:
         return save(data)
     data["machine"] = data.get("machine", {}) | machine_facts(args.threads, args.rounds)

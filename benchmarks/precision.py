@@ -42,7 +42,6 @@ FILLED = (
     "Kinetics/SLOWFAST_8x8_R50",
     "Kinetics/X3D_S",
     "Kinetics/X3D_M",
-    "Kinetics/X3D_L",
     "Kinetics/MVIT_B_16x4_CONV",
     "Kinetics/MVITv2_S_16x4",
     "Kinetics/REV_MVIT_B_16x4_CONV",

@@ -12,8 +12,10 @@ import torch
 from test_conv_families import FAMILIES, GOLDEN, VARIANTS, clips, compare_stages, pyth, tiny
 from tests_support import go, video
 from tests_support import tiny as tiny_extractor
+from tiny import TinyModel
+from tubelet.cli import group
 from tubelet.errors import ClipError, UsageError
-from tubelet.models import i3d, resnet3d, slowfast, two_stream
+from tubelet.models import i3d, registry, resnet3d, slowfast, two_stream
 from tubelet.models.device import BF16_COSINE, arithmetic, faster_precision, sent
 from tubelet.models.fast import accelerate, fused
 from tubelet.models.fast.network import FastNetwork
@@ -249,3 +251,15 @@ def test_auto_is_the_fastest_precision_with_a_bound(made):
     assert (told is not None) == bfloat16
     assert told is None or ("--precision auto" in told and str(BF16_COSINE) in told)
     assert faster_precision("bf16", "cpu") is None
+
+
+@pytest.mark.parametrize("asked", [[], ["--precision", "fp32"]])
+def test_extract_says_what_a_faster_precision_costs_unless_one_was_asked_for(
+    asked, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(registry, "create_model", lambda name: TinyModel())
+    path = video(tmp_path / "a.mp4")
+    arguments = ["extract", str(path), "-o", str(tmp_path / "out"), "-m", "tiny", *asked]
+    assert group.main(arguments, standalone_mode=False) == 0
+    told = "--precision auto would use bfloat16" in capsys.readouterr().err
+    assert told == (not asked and torch.cpu._is_avx512_bf16_supported())

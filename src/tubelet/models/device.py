@@ -87,7 +87,7 @@ def faster_precision(precision: str, device: str) -> str | None:
     if precision != "fp32" or not has_bf16_units(device):
         return None
     return (
-        "float32; --precision auto would use bfloat16 here, about twice as fast: every row keeps "
+        "float32; --precision auto would use bfloat16 here, up to twice as fast: every row keeps "
         f"a cosine of {BF16_COSINE} or more with its float32 one (benchmarks/precision.md)"
     )
 
