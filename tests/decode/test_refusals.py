@@ -89,6 +89,10 @@ def test_no_such_file(tmp_path):
     for opening in (open_video, scan_video):
         with pytest.raises(VideoError, match=r"absent\.mp4: no such file"):
             opening(tmp_path / "absent.mp4")
+        (tmp_path / "link.mp4").unlink(missing_ok=True)
+        (tmp_path / "link.mp4").symlink_to("absent.mp4")
+        with pytest.raises(VideoError, match="a link to what is not there"):
+            opening(tmp_path / "link.mp4")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

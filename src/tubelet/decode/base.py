@@ -63,8 +63,7 @@ def open_video(
         from tubelet.decode.synthetic import SyntheticReader
 
         return SyntheticReader(name)
-    if not Path(name).exists():
-        raise VideoError(f"{name}: no such file")
+    _must_exist(name)
     if kind == "frames":
         from tubelet.decode.frames_dir import FramesReader
 
@@ -89,8 +88,7 @@ def scan_video(
     if _choose(name, "auto") != "pyav":
         with open_video(name, fps=fps) as reader:
             return timeline_of(reader)
-    if not Path(name).exists():
-        raise VideoError(f"{name}: no such file")
+    _must_exist(name)
     _must_be_a_file(name)
     return scan(name)
 
@@ -110,6 +108,12 @@ def video_seconds(
         if promised is not None:
             return promised
     return scan_video(name, fps=fps).end_s
+
+
+def _must_exist(name: str) -> None:
+    if not Path(name).exists():
+        what = "a link to what is not there" if Path(name).is_symlink() else "no such file"
+        raise VideoError(f"{name}: {what}")
 
 
 def _must_be_a_file(name: str) -> None:
