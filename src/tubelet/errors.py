@@ -8,7 +8,8 @@ TubeletError                 anything a user can act on
 │   ├── NotAVideo            no container or no video stream
 │   ├── EmptyVideo           a video stream without a decodable frame
 │   ├── DamagedVideo         a readable part exists, but --strict asked for a whole one
-│   └── UnsupportedVideo     this backend is measured wrong on this kind of file
+│   ├── UnsupportedVideo     this backend is measured wrong on this kind of file
+│   └── NotSplittable        a part of it cannot be decoded as a pass over the whole would
 ├── WeightsError             a checkpoint is absent, refused or does not fit
 │   ├── UnsafeFile           a pickle asks for something a checkpoint does not need
 │   ├── KeyMismatch          missing, unexpected or misshapen keys
@@ -58,6 +59,10 @@ class DamagedVideo(VideoError):
 
 class UnsupportedVideo(VideoError):
     """The chosen backend is known to be wrong on this kind of file."""
+
+
+class NotSplittable(VideoError):
+    """A part of this video cannot be decoded as a pass over the whole would; that one can be."""
 
 
 class WeightsError(TubeletError):

@@ -6,7 +6,7 @@ frames ──┬─▶ lane 0: windows, view (RGB) ─▶ rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,12 @@ def each_row(
     start_s: float | None,
     end_s: float | None,
     tally: Tally,
+    rows: Sequence[range] | None = None,
 ) -> Iterator[tuple[int, Row[Prepared]]]:
-    """(lane's index, its next complete row)."""
+    """(lane's index, its next complete row).
+
+    rows: of each lane those that are wanted; the frames of others may be unread. None for all.
+    """
     totals = [_count(reader, e.window, start_s, end_s) for e in lanes]
     sources: dict[FlowConfig, FlowSource] = {}
     for e in lanes:
@@ -73,7 +77,7 @@ def each_row(
     gatherers = [
         Gatherer(
             e.window,
-            prepare=preparer(e.view, sources[e.flow] if e.flow else None),
+            prepare=_of_read_frames(preparer(e.view, sources[e.flow] if e.flow else None)),
             black=black(e.view),
             native_fps=reader.info.fps,
             limit=row_limit(reader.info.stream_s, e.window),
@@ -84,10 +88,24 @@ def each_row(
     ]
     shots = _select(reader.frames(), start_s, end_s, tally)
     try:
-        yield from in_step(_each_promised(shots, gatherers), sources)
+        promised = _each_promised(shots, gatherers)
+        if rows is not None:
+            promised = ((k, row) for k, row in promised if row.window.index in rows[k])
+        yield from in_step(promised, sources)
     finally:
         for source in sources.values():
             source.close()
+
+
+def _of_read_frames(make: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The same pixels, and None where a frame they need is unread."""
+
+    def prepare(shot: Shot, pair: tuple[Shot, Shot] | None) -> Any:
+        if shot.unread or (pair is not None and (pair[0].unread or pair[1].unread)):
+            return None
+        return make(shot, pair)
+
+    return prepare
 
 
 def _each_promised(

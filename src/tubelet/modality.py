@@ -42,10 +42,14 @@ from tubelet.window import WindowConfig
 
 
 class Shot:
-    """A frame that remembers what was made of it while somebody holds it."""
+    """A frame that remembers what was made of it while somebody holds it.
+
+    unread: its picture is not there, because only a part of the video is decoded.
+    """
 
     def __init__(self, frame: Frame) -> None:
         self.index, self.time_s, self.duration_s = frame.index, frame.time_s, frame.duration_s
+        self.unread = getattr(frame, "unread", False)
         self._frame = frame
         self._image: Image | None = None
         self.memo: dict[Any, Any] = {}

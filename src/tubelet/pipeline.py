@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,10 +37,18 @@ from tubelet.models.device import (
 )
 from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.pulse import PULSE
-from tubelet.recording import Recording, Source, Tally, source_facts, stored, warnings_of
+from tubelet.recording import (
+    Reading,
+    Recording,
+    Source,
+    Tally,
+    source_facts,
+    stored,
+    warnings_of,
+)
 from tubelet.reuse import FrameMaps, frame_maps
 from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
-from tubelet.types import Features, VideoReader
+from tubelet.types import DecodeEvents, Features, VideoInfo, VideoReader
 from tubelet.window import WindowConfig
 
 if TYPE_CHECKING:
@@ -275,6 +284,40 @@ Ahead = Callable[[Iterator[tuple[int, Row[Prepared]]]], Iterator[tuple[int, Row[
 """The same rows in the same order."""
 
 
+Opening = Callable[[Source, Sequence[Lane], Tally], AbstractContextManager[Reading]]
+"""How a video is read for the rows of some lanes; the tally is kept up to date."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A video that this process decodes. `wanted`: as `rows` of `lanes.each_row`."""
+
+    reader: VideoReader
+    source: Source
+    lanes: Sequence[Lane]
+    tally: Tally
+    wanted: Sequence[range] | None = None
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.reader.info
+
+    @property
+    def events(self) -> DecodeEvents:
+        return self.reader.events
+
+    def rows(self) -> Iterator[tuple[int, Row[Prepared]]]:
+        span = self.source.start_s, self.source.end_s
+        return each_row(self.reader, self.lanes, *span, self.tally, self.wanted)
+
+
+@contextmanager
+def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[Here]:
+    """Decode the whole video in this process, in one pass."""
+    with open_video(source.path, color=lanes[0].color, fps=source.fps) as reader:
+        yield Here(reader, source, lanes, tally)
+
+
 class Batches:
     """Windows on their way through the models: one line per extractor, shared by all videos.
 
@@ -335,9 +378,11 @@ def record_video(
     tally: Tally | None = None,
     watch: Watcher | None = None,
     ahead: Ahead = iter,
+    opening: Opening | None = None,
 ) -> list[Recording]:
     """One decode, one `Recording` per extractor (of `lanes`, or all).
 
+    opening: what reads the video: `open_here`, or a part of it, or another process.
     ahead: how the rows are drawn; `overlap.prefetch` decodes in a thread beside the models.
     Rows may still wait in `batches` for windows of the next video: see `Recording.complete`.
     Raises VideoError; what fails in a model is in `Recording.fault`.
@@ -347,16 +392,12 @@ def record_video(
     tally = tally or Tally()
     recordings = [Recording(e.names, dtype=e.options.dtype, spool=spool) for e in extractors]
     counts = [0] * len(chosen)
-    color = extractors[0].options.color
     try:
-        with open_video(source.path, color=color, fps=source.fps) as reader:
+        with (opening or open_here)(source, [e.lane for e in extractors], tally) as reader:
             tally.enter("decode")
             for recording in recordings:
                 recording.name, recording.length_s = source.name, reader.info.duration_s
-            rows = each_row(
-                reader, [e.lane for e in extractors], source.start_s, source.end_s, tally
-            )
-            for k, row in ahead(rows):
+            for k, row in ahead(reader.rows()):
                 counts[k] += 1
                 if watch:
                     watch(chosen[k], row)

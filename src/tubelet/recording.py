@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,16 @@ class Fault:
     frame: int | None
 
 
+class Reading(Protocol):
+    """One video while it is read: what it is, its rows of every lane, what went wrong so far."""
+
+    @property
+    def info(self) -> VideoInfo: ...
+    @property
+    def events(self) -> DecodeEvents: ...
+    def rows(self) -> Iterator[tuple[int, Row[Any]]]: ...
+
+
 class Recording:
     """Rows of one video as they are made. spool: a folder for what does not fit in memory.
 
@@ -111,6 +121,21 @@ class Recording:
         """The video has been read to its end and gave `expected` rows."""
         self.expected = expected
         self.provenance = dict(facts)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What is known per row, [N] each; `extend` takes them."""
+        names = ("start_s", "end_s", "first", "last", "padded")
+        return {name: np.array(getattr(self, f"_{name}")) for name in names}
+
+    def extend(
+        self, columns: Mapping[str, NDArray[Any]], rows: Mapping[str, Iterable[NDArray[Any]]]
+    ) -> None:
+        """The rows of another recording of this video, which come next."""
+        for name, values in columns.items():
+            getattr(self, f"_{name}").extend(values.tolist())
+        for name, own in rows.items():
+            for row in own:
+                self.arrays[name].append(row)
 
     def times(self) -> dict[str, NDArray[np.float64]]:
         """start_s, end_s, center_s [N]."""

@@ -78,7 +78,8 @@ class PyAVReader:
         try:
             self.info = _describe(self._pass, path)
             first = self._pass.first
-            self._to_rgb = ToRGB(
+            self.coded_size = first.width, first.height
+            self.to_rgb = ToRGB(
                 path=path,
                 legacy601=color == "legacy601",
                 upright=orientation(first),
@@ -109,7 +110,7 @@ class PyAVReader:
             time = clock.time(pts, after=after)
             if before is not None:
                 shown, last = before
-                yield PyAVFrame(index, float(shown), float(time - shown), last, self._to_rgb)
+                yield PyAVFrame(index, float(shown), float(time - shown), last, self.to_rgb)
                 index += 1
             before = (time, picture)
             del picture
@@ -117,7 +118,7 @@ class PyAVReader:
             shown, last = before
             lasts = last.duration * run.time_base if last.duration > 0 else 1 / run.rate
             run.damage.end(ends=run.start + shown + lasts)
-            yield PyAVFrame(index, float(shown), float(lasts), last, self._to_rgb)
+            yield PyAVFrame(index, float(shown), float(lasts), last, self.to_rgb)
 
     def close(self) -> None:
         self._pass.close()

@@ -29,15 +29,27 @@ from tubelet.decode.container import (
     time_base,
     video_stream,
 )
+from tubelet.decode.damage import promised_end
+from tubelet.decode.holes import Holes
 from tubelet.errors import EmptyVideo
 from tubelet.types import DecodeEvents, VideoReader
+
+
+@dataclass(frozen=True)
+class Entries:
+    """stamps [N]: the PTS of every frame, rising, in the stream's own units. keys: indices of the
+    frames that are key frames."""
+
+    stamps: NDArray[np.int64]
+    keys: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Timeline:
     """times_s [N] float64: when each frame appears, increasing, since the container's start.
     end_s: when the last one ends. stream_s: as in `VideoInfo`. width, height: as stored, before
-    any rotation. hidden: packets that an edit list keeps from being shown."""
+    any rotation. hidden: packets that an edit list keeps from being shown. entries: where
+    decoding can begin; None where only a pass from the start is sure to be right."""
 
     path: str
     times_s: NDArray[np.float64]
@@ -52,6 +64,7 @@ class Timeline:
     reason: str | None
     stream_s: float | None = None
     hidden: int = 0
+    entries: Entries | None = None
 
     @property
     def frames(self) -> int:
@@ -63,6 +76,9 @@ class _Tally:
     """What is worth knowing of the packets, in the order of the file."""
 
     stamps: list[int | None] = field(default_factory=list[int | None])
+    keys: list[int] = field(default_factory=list[int])
+    places: list[int | None] = field(default_factory=list[int | None])
+    """DTS of every packet."""
     last: tuple[int, int] = (-(2**63), 0)
     """(stamp, duration) of the packet shown last."""
     hidden: int = 0
@@ -88,12 +104,14 @@ def scan(path: str) -> Timeline:
                 read += packet.size
                 check_end(read, size, path)
                 if packet.size:
+                    tally.places.append(packet.dts)
                     _count(packet, tally, codec=context.name, in_order=in_order)
         except av.error.FFmpegError as error:
             tally.doubts(f"reading ends early: {reason(error)}")
         if not tally.stamps:
             raise EmptyVideo(f"{path}: its video stream has no packets")
         times, end = _times(tally, stream, start=start, rate=rate)
+        entries = None if in_order else _entries(tally, stream, ends=start + Fraction(end))
         return Timeline(
             path=path,
             times_s=times,
@@ -108,7 +126,24 @@ def scan(path: str) -> Timeline:
             reason=tally.doubt,
             stream_s=stream_seconds(stream),
             hidden=tally.hidden,
+            entries=entries,
         )
+
+
+def _entries(tally: _Tally, stream: VideoStream, *, ends: Fraction) -> Entries | None:
+    """None where a pass over the whole would have something to tell: holes, a broken promise."""
+    if tally.doubt is not None or tally.hidden or len(tally.keys) < 2:
+        return None
+    stamps = sorted(stamp for stamp in tally.stamps if stamp is not None)
+    rate, _ = frame_rate(stream)
+    holes = Holes(1 / rate / time_base(stream), tolerance=Fraction(3, 2))
+    for stamp in tally.places if stream.container.format.name in ("mpegts", "mpeg") else stamps:
+        holes.step(stamp)
+    promised, slack = promised_end(stream)
+    if holes.missing or (promised is not None and promised - ends > slack):
+        return None
+    keys = np.searchsorted(np.array(stamps), sorted(set(tally.keys)))
+    return Entries(np.array(stamps, np.int64), keys.astype(np.int64))
 
 
 def header_seconds(path: str) -> float | None:
@@ -141,6 +176,8 @@ def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: 
     if stamp is not None and first is not None and not in_order and stamp < first:
         tally.doubts("frames before the first key frame refer to what is not in the file")
     tally.stamps.append(stamp)
+    if stamp is not None and packet.is_keyframe:
+        tally.keys.append(stamp)
     if stamp is not None:
         tally.last = max(tally.last, (stamp, packet.duration or 0))
 

@@ -92,6 +92,10 @@ class Claims:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    def holds(self, identity: str) -> bool:
+        """Whether this process has it."""
+        return self._path(identity) in self._held
+
     def holder(self, identity: str) -> str:
         """Who works on a video, in words."""
         record = read_record(self._path(identity)) or {}

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tubelet.errors import DamagedVideo, StoreError, TubeletError
 from tubelet.gather import Row
 from tubelet.inputs import Input, fingerprint, on_disk
 from tubelet.inputs.local import Openers
 from tubelet.overlap import prefetch
-from tubelet.pipeline import Batches, Extractor, record_video
+from tubelet.pipeline import Batches, Extractor, Opening, open_here, record_video
 from tubelet.pulse import PULSE
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims
@@ -84,6 +85,18 @@ class Open:
     mark: str | None
 
 
+Reach = Callable[[Input], tuple[AbstractContextManager[str], Opening]]
+"""Where an input can be read, and what reads it."""
+
+
+class Holder(Protocol):
+    """Who may work on what; `Claims`."""
+
+    def take(self, identity: str) -> bool: ...
+    def release(self, identity: str) -> None: ...
+    def holder(self, identity: str) -> str: ...
+
+
 class Worker:
     """One process's share of a run. Extractors, folders and recordings are counted in lanes."""
 
@@ -92,9 +105,10 @@ class Worker:
         job: Job,
         extractors: Sequence[Extractor],
         folders: Sequence[Folder],
-        claims: Claims,
+        claims: Holder,
         report: Reporter,
         before: dict[str, int] | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self.job, self.extractors, self.folders = job, extractors, folders
         self.claims, self.report = claims, report
@@ -103,6 +117,7 @@ class Worker:
         self._batches = Batches(extractors, self._on_rows)
         self._open: list[Open] = []
         self._openers = Openers()
+        self._reach = reach or (lambda item: (on_disk(item, self._openers), open_here))
 
     def work(self, items: Iterable[Input]) -> int:
         """Everything in `items`. The number of failures."""
@@ -165,6 +180,18 @@ class Worker:
             self._settle()
         return True
 
+    def lanes_to_do(self, item: Input) -> tuple[list[int], str | None]:
+        """(lanes without features of this very source, its fingerprint). VideoError as `work`."""
+        mark = fingerprint(item, self._openers)
+        return self._missing(item, mark), mark
+
+    def finish(
+        self, item: Input, lanes: list[int], made: list[Recording], mark: str | None
+    ) -> None:
+        """Store a video whose rows were made elsewhere."""
+        self._open.append(Open(item, lanes, made, mark))
+        self._settle()
+
     def _missing(self, item: Input, mark: str | None) -> list[int]:
         """The lanes that have no complete features of this very source."""
         if self.job.overwrite:
@@ -198,7 +225,8 @@ class Worker:
                 write_sheet(self.folders[lane].path, item.id, row, self.extractors[lane].view)
 
         try:
-            with PULSE.expected("fetch"), on_disk(item, self._openers) as path:
+            place, opening = self._reach(item)
+            with PULSE.expected("fetch"), place as path:
                 tally.enter("open")
                 recordings = record_video(
                     Source(path, item.start_s, item.end_s, rate, item.id),
@@ -208,6 +236,7 @@ class Worker:
                     tally=tally,
                     watch=watch,
                     ahead=prefetch,
+                    opening=opening,
                 )
         except Exception as error:  # noqa: BLE001 whatever it is, it concerns this input only
             fault = Fault(tally.stage, error, tally.frame)
