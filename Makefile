@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check conformance fuzz kills soak memory bench experiments clean
+.PHONY: demo test check conformance fuzz kills soak memory bench scale experiments clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +49,9 @@ bench: $(VENV)/.dev         ## networks and everything around them against their
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/models.py --again
 	$(BIN)/python benchmarks/report.py
+
+scale: $(VENV)/.dev         ## kills of actors, nodes and drivers on a Ray cluster of this machine
+	$(BIN)/pytest -m slow tests/scale/test_ray_failures.py
 
 experiments: $(VENV)/.user  ## train on videos whose class is the order of frames (hours; goes on where it stopped)
 	$(BIN)/python benchmarks/experiments/experiments.py

@@ -356,9 +356,16 @@ def test_status(launcher, videos, tmp_path):
         assert (status.videos, status.failed) == (5, 1)
         assert status.rows == sum(len(load(p).values) for p in out.glob("v?.json"))
         assert [run["inputs"] for run in status.runs] == [7]
+        assert (status.left, status.left_s) == (1, None)  # nothing was done since this run began
         assert [claim["id"] for claim in status.working] == ["v9"]
         _, text = launcher.run("status", out)
         assert "5 videos done" in text
+        assert "1 claimed, 1 to do; time left unknown yet" in text
+        path = out / "v0.json"
+        os.utime(path, (time.time() + 60, time.time() + 60))
+        (status,) = status_of(out)
+        assert status.left_s is not None
+        assert status.left_s > 0
         assert f"working on v9: process {os.getpid()}" in text
     with pytest.raises(UsageError, match="is this an output folder"):
         status_of(tmp_path / "elsewhere")

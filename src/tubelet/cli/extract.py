@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,26 @@ from tubelet.window import parse_fps
     "may depend on its neighbours.",
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray (tubelet[ray]): decoders and models as actors of a Ray cluster.",
+)
+@click.option("--ray-address", help="auto, or HOST:PORT. [starts Ray on this machine]")
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(0),
+    help="With --engine ray: GPUs of a worker; 0.5 puts two on each. [1 with --device cuda, or 0]",
+)
+@click.option(
+    "--part-seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=300,
+    show_default=True,
+    help="With --engine ray: videos of two such parts or more are shared by several workers.",
+)
 @click.option(
     "--shard",
     metavar="I/N",
@@ -159,15 +180,27 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
 
         torch.set_num_threads(choices["threads"])
     extractors = build_extractors({**choices, "device": devices[0]})
+    engine = ray_engine(choices) if choices["engine"] == "ray" else None
     with Progress(len(job.inputs)) as progress:
         faster = faster_precision(extractors[0].precision, devices[0])
         if faster and not typed("precision"):
             progress.note(faster)
-        failures = run(job, extractors, progress)
+        failures = run(job, extractors, progress, engine)
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:
         click.echo(json.dumps({"out": str(out), **progress.counts()}))
     return 1 if failures else 0
+
+
+def ray_engine(choices: dict[str, Any]) -> Any:
+    """The engine of --engine ray. UsageError where Ray is not installed."""
+    from tubelet.scale.ray import Cluster, run_ray
+
+    gpus = choices["gpus_per_worker"]
+    if gpus is None:
+        gpus = float(choices["device"].startswith("cuda"))
+    cluster = Cluster(choices["ray_address"], gpus=gpus, part_s=choices["part_seconds"])
+    return partial(run_ray, cluster=cluster)
 
 
 def build_extractors(choices: dict[str, Any]) -> list[Any]:

@@ -92,7 +92,7 @@ class PartReader:
             unit = time_base(stream)
             for index, picture in self._pictures(container, stream):
                 if index < self._first + OVERLAP or index >= self._stop:
-                    self.marks[index] = crc32(self._to_rgb(picture))
+                    self.marks[index] = crc32(self._to_rgb(picture).data)
                 if index >= self._stop:
                     continue
                 if index + 1 < n:
@@ -139,7 +139,7 @@ class PartReader:
             container.seek(int(stamps[key]), stream=stream, backward=True)
             packets = _nonempty(container, stream)
             packet = next((p for p in packets if p.is_keyframe and p.pts is not None), None)
-            if packet is None:
+            if packet is None or packet.pts is None:
                 continue
             landing = int(np.searchsorted(stamps, packet.pts))
             known = landing < len(stamps) and int(stamps[landing]) == packet.pts

@@ -33,14 +33,14 @@ HIDDEN = ".tubelet"
 class Claims:
     """The claims of this process on videos of one OUT. Use as a context: leaving lets all go."""
 
-    def __init__(self, out: Path, *, total: int) -> None:
+    def __init__(self, out: Path, *, total: int, shard: str | None = None) -> None:
         self._folder = out / HIDDEN / "claims"
         self._lock = out / HIDDEN / "lock"
         me = this_process()
         name = f"{me.machine}-{me.pid}-{me.started}.json"
         self._run = out / HIDDEN / "runs" / name
         self._me = {**asdict(me), "since": round(time.time(), 3)}
-        self._total = total
+        self._facts = {"inputs": total, "shard": shard}
         self._held: set[Path] = set()
         self._stop = threading.Event()
         self._beat = threading.Thread(target=self._heartbeat, name="heartbeat", daemon=True)
@@ -51,7 +51,7 @@ class Claims:
             self._run.parent.mkdir(parents=True, exist_ok=True)
             for path, _ in stale_files(self._run.parent):
                 path.unlink(missing_ok=True)
-            self._run.write_bytes(json_bytes({**self._me, "inputs": self._total}))
+            self._run.write_bytes(json_bytes({**self._me, **self._facts}))
         except OSError as error:
             raise _unwritable(self._run, error) from error
         self._beat.start()

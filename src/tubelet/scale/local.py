@@ -40,7 +40,13 @@ POLL_S = 0.5
 """How often a video that another process works on is looked at again."""
 
 
-def run(job: Job, extractors: Sequence[Extractor], report: Reporter) -> int:
+Engine = Callable[[Job, Sequence[Extractor], Sequence[Folder], Claims, Reporter], int]
+"""What does the work of a run that has been set up, and counts the failed inputs."""
+
+
+def run(
+    job: Job, extractors: Sequence[Extractor], report: Reporter, engine: Engine | None = None
+) -> int:
     """Extract every input. Returns the number of failed ones; each is in OUT/failures.jsonl.
 
     UsageError about ids, OUT or the recipe is raised before any input is tried; StoreError when
@@ -54,7 +60,10 @@ def run(job: Job, extractors: Sequence[Extractor], report: Reporter) -> int:
         failed = {i for b in _books(job, folders) for i in b.read()}
         job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
     report.expect(len(job.inputs))
-    with Claims(job.out, total=len(job.inputs)) as claims:
+    shard = str(job.shard) if job.shard else None
+    with Claims(job.out, total=len(job.inputs), shard=shard) as claims:
+        if engine is not None:
+            return engine(job, extractors, folders, claims, report)
         several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
         if job.inputs and (job.timeout or several):
             from tubelet.scale.workers import run_workers

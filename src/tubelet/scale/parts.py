@@ -92,7 +92,8 @@ class Desk:
         }
         meta = {"marks": list(marks.items()), "facts": [r.provenance for r in recordings]}
         with atomic_file(self._file(part.index)) as file:
-            write(file, rows, {**columns, "meta": _text(meta)})
+            more: dict[str, Any] = {**columns, "meta": _text(meta)}
+            write(file, rows, more)
 
     def join(self, count: int, recordings: Sequence[Recording]) -> None:
         """All rows into `recordings`, as one pass would have made them.

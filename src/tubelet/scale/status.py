@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from tubelet.store.listing import read_folder
 @dataclass(frozen=True)
 class Status:
     """videos, rows, hours: finished, by their JSON (not verified: that is `verify`). runs: living
-    processes with their number of inputs. working: videos that are claimed now."""
+    processes with their number of inputs. working: videos that are claimed now. left: inputs of the
+    living runs that are neither done nor failed; left_s: the seconds they will take at the pace
+    since the first of these runs began, None where nothing is known yet."""
 
     out: str
     videos: int
@@ -25,6 +28,8 @@ class Status:
     failed: int
     runs: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     working: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    left: int = 0
+    left_s: float | None = None
 
 
 def status_of(out: Path) -> list[Status]:
@@ -37,15 +42,28 @@ def status_of(out: Path) -> list[Status]:
     working = living(hidden / "claims")
     found: list[Status] = []
     for folder in folders:
-        videos, rows, hours = 0, 0, 0.0
+        videos, rows, hours, recent = 0, 0, 0.0, 0
+        since = min((run["since"] for run in runs), default=None)
         listing = read_folder(folder)
         for record in map(listing.video, listing.ids):
             if record.get("recipe") != listing.recipe_hash:
                 continue
             videos += 1
+            recent += since is not None and listing.sidecar(record["id"]).stat().st_mtime >= since
             rows += record["rows"]
             if record["rows"]:
                 hours += (record["end_s"][-1] - record["start_s"][0]) / 3600
         failed = len(Failures(folder).read())
-        found.append(Status(str(folder), videos, rows, hours, failed, runs, working))
+        left = max(0, _named(runs) - videos - failed)
+        pace = recent / max(time.time() - since, 1e-3) if since is not None else 0.0
+        left_s = left / pace if pace else None
+        found.append(Status(str(folder), videos, rows, hours, failed, runs, working, left, left_s))
     return found
+
+
+def _named(runs: list[dict[str, Any]]) -> int:
+    """Inputs of all living runs together: shards are disjoint, other runs name the same ones."""
+    most: dict[str | None, int] = {}
+    for run in runs:
+        most[run.get("shard")] = max(most.get(run.get("shard"), 0), run["inputs"])
+    return max(most.pop(None, 0), sum(most.values()))

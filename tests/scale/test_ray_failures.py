@@ -1,0 +1,143 @@
+"""Kills on a Ray cluster: decoders, a node, the driver; Ctrl-C. Slow: `make scale`."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import tubelet
+from launcher import Launcher
+from scale_ray import features, go_ray
+from tests_support import Heard, go, tree, video
+from tubelet.decode.synthetic import number_picture
+from tubelet.encode import Encoding, encode
+
+pytest.importorskip("ray", reason="needs tubelet[ray]")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+STORE = 100 << 20
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    for k in range(24):
+        video(folder / f"v{k:02}.mp4", frames=60 + k, seed=k)
+    pictures = (number_picture(i, width=64, height=48) for i in range(400))
+    encode(pictures, folder / "long.mp4", encoding=Encoding("h264", gop=12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calm(videos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("calm")
+    go([videos], out)
+    return features(out)
+
+
+@pytest.fixture
+def cluster():
+    """A head without processors and two nodes of two."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    places = [str(Path(__file__).parents[1]), str(Path(tubelet.__file__).parents[1])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join(places))
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False,
+            },
+        )  # fmt: skip
+        nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
+        cluster.wait_for_nodes()
+        yield cluster, nodes
+        ray.shutdown()
+        cluster.shutdown()
+
+
+class Striking(Heard):
+    """Does something when the third video is done."""
+
+    def __init__(self, strike):
+        super().__init__()
+        self.strike = strike
+
+    def done(self, outcome):
+        super().done(outcome)
+        if len(self.outcomes) == 3:
+            self.strike()
+
+
+def processes(name):
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                text = (entry / "cmdline").read_bytes().decode()
+            except OSError:
+                continue
+            if text.startswith(f"ray::{name}"):
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("name", ["Decoder", "ModelWorker"])
+def test_an_actor_is_killed(cluster, videos, calm, tmp_path, name):
+    import ray
+
+    ray.init(address=cluster[0].address, log_to_driver=False)
+    killed = []
+
+    def strike():
+        killed.extend(processes(name)[:1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    failed, heard = go_ray([videos], tmp_path / "out", workers=2, heard=Striking(strike))
+    assert killed
+    assert failed == 0
+    assert len(heard.kinds()) == 25
+    assert features(tmp_path / "out") == calm
+
+
+def test_a_node_is_killed(cluster, videos, calm, tmp_path):
+    import ray
+
+    ray.init(address=cluster[0].address, log_to_driver=False)
+    strike = lambda: cluster[0].remove_node(cluster[1][0], allow_graceful=False)  # noqa: E731
+    failed, heard = go_ray([videos], tmp_path / "out", workers=2, heard=Striking(strike))
+    assert failed == 0
+    assert len(heard.kinds()) == 25
+    assert features(tmp_path / "out") == calm
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_the_driver_ends_and_the_command_is_run_again(
+    cluster, videos, calm, tmp_path, number, code
+):
+    out = tmp_path / "out"
+    launcher = Launcher(tmp_path)
+    arguments = (
+        "extract", videos, "-o", out, "-m", "tiny", "--stride", 2, "--engine", "ray",
+        "--ray-address", cluster[0].address, "--part-seconds", 2, "--workers", 2,
+    )  # fmt: skip
+    try:
+        process = launcher.start(*arguments)
+        process.lines(3)
+        process.send_signal(number)
+        ended, text = process.wait()
+        assert ended == code, text
+        if number == signal.SIGINT:
+            assert "finishing" in text
+            assert not list((out / ".tubelet/claims").glob("*.json"))
+        before = tree(out)
+        assert any(name.endswith(".npy") for name in before)
+        assert launcher.run(*arguments)[0] == 0
+    finally:
+        launcher.close()
+    assert {k: v for k, v in features(out).items() if k.endswith(".npy")} == {
+        k: v for k, v in calm.items() if k.endswith(".npy")
+    }
