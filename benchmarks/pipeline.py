@@ -8,7 +8,7 @@ are kept in benchmarks/pipeline.json part by part; benchmarks/report.py makes th
     decode      decode-only against decoding and preparing, CPU seconds per frame, 1080p H.264
     overlap     a run against the longest of decode alone, model alone, and CPU seconds / cores
     neighbours  the same run beside one and two busy processes
-    dense       seconds per row: stride = span, stride = span / 4, the same without shared maps
+    dense       CPU seconds per row: stride = span, stride = span / 4, the same without shared maps
     loop        the straightforward loop (decode everything, float transform of full frames, eager
                 model, np.save) against `tubelet extract`, whole processes, wall clock and peak
     memory      peak of SlowFast 8x8 on 1080p at default settings
@@ -277,7 +277,7 @@ def part_dense(folder: str) -> dict[str, Any]:
         count: dict[str, int] = {}
 
         def per_row(name: str, made: Any, count: dict[str, int] = count) -> float:
-            seconds = wall(lambda: count.__setitem__(name, run_all(path, made)))
+            seconds = cpu(lambda: count.__setitem__(name, run_all(path, made)))
             return seconds / count[name]
 
         subjects = {"apart": apart, "dense": dense, "dense, whole clips": plain}
@@ -289,14 +289,18 @@ def part_dense(folder: str) -> dict[str, Any]:
         found[model] = {
             "rows": count,
             "maps": [dense.maps.stage, dense.maps.group],
-            "seconds_per_row": {k: Spread.of(v).plain() for k, v in seconds.items()},
+            "cpu_seconds_per_row": {k: Spread.of(v).plain() for k, v in seconds.items()},
             "ratio": {k: ratios(v, seconds["apart"]) for k, v in seconds.items() if k != "apart"},
         }
     return found
 
 
-def loop(paths: list[str], out: str) -> None:
-    """What people write: every frame decoded, windows in float at full size, an eager network."""
+def loop(paths: list[str], out: str) -> dict[str, float]:
+    """What people write: every frame decoded, windows in float at full size, an eager network.
+
+    Transforms are made window by window: of a whole video of minutes they would not fit in memory.
+    Seconds of each stage.
+    """
     import av
     import torch
     from torch.nn.functional import interpolate
@@ -306,9 +310,20 @@ def loop(paths: list[str], out: str) -> None:
     torch.manual_seed(0)
     model = create_model("slowfast_r50_8x8", weights=None).eval()
     mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in NORM)
+    used = {"decode": 0.0, "transform": 0.0, "model": 0.0}
+    clock = time.perf_counter()
+
+    def spent(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        used[stage] += now - clock
+        clock = now
+
     for path in paths:
+        clock = time.perf_counter()
         with av.open(path) as container:
             frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+        spent("decode")
         rows = []
         for start in range(0, len(frames), 64):
             index = np.minimum(np.arange(start, start + 64, 2), len(frames) - 1)
@@ -320,9 +335,24 @@ def loop(paths: list[str], out: str) -> None:
             clip = interpolate(clip, size=size, mode="bilinear", align_corners=False)
             top, left = (size[0] - 256) // 2, (size[1] - 256) // 2
             clip = clip[:, :, top : top + 256, left : left + 256].contiguous()
+            spent("transform")
             with torch.inference_mode():
                 rows.append(model.features(clip[None])["pool"][0].numpy())
+            spent("model")
         np.save(f"{out}/{Path(path).stem}.npy", np.stack(rows))
+    return used
+
+
+def stages(paths: list[str], precision: str) -> dict[str, float]:
+    """The stages of `ours`, one after the other."""
+    made = extractor("slowfast_r50_8x8", precision=precision)
+    used = {"decode and transform": 0.0, "model": 0.0}
+    for path in paths:
+        used["decode and transform"] += wall(lambda p=path: only_decode(p, made))
+        rows = rows_of(path, made)
+        made.forward(rows[:1])
+        used["model"] += wall(lambda r=rows: [made.forward([row]) for row in r])
+    return used
 
 
 def ours(paths: list[str], out: str, precision: str) -> None:
@@ -345,7 +375,7 @@ def ours(paths: list[str], out: str, precision: str) -> None:
     assert run(Job(collect(paths), Path(out)), [made], Silent()) == 0
 
 
-def whole(kind: str, paths: list[str]) -> dict[str, float]:
+def whole(kind: str, paths: list[str]) -> dict[str, Any]:
     """A process of its own: wall clock, CPU seconds, peak memory, all from its start."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, __file__, "child", kind, out, *paths]
@@ -359,15 +389,21 @@ def whole(kind: str, paths: list[str]) -> dict[str, float]:
 
 def child(kind: str, out: str, paths: list[str]) -> None:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    shown: dict[str, Any] = {}
     if kind == "loop":
-        loop(paths, out)
+        shown["stages"] = loop(paths, out)
+    elif kind.startswith("stages "):
+        from tubelet.process import settle
+
+        settle()
+        shown["stages"] = stages(paths, kind.split()[1])
     else:
         from tubelet.process import settle
 
         settle()
         ours(paths, out, kind)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    facts = {"peak_mb": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
+    facts = shown | {"peak_mb": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
     sys.stdout.write(json.dumps(facts) + "\n")
 
 
@@ -381,7 +417,7 @@ def part_loop(folder: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, paths in (("720p", hd), ("folder", mixed)):
         facts: dict[str, list[Any]] = {"loop": [], "fp32": [], "bf16": []}
-        for _ in range(3):
+        for _ in range(3 if name == "720p" else 2):
             for kind in facts:
                 facts[kind].append(whole(kind, paths))
         seconds = {k: [f["seconds"] for f in v] for k, v in facts.items()}
@@ -394,6 +430,10 @@ def part_loop(folder: str) -> dict[str, Any]:
                 k: round(median(f["cpu_seconds"] for f in v), 1) for k, v in facts.items()
             },
             "peak_mb": {k: round(median(f["peak_mb"] for f in v)) for k, v in facts.items()},
+            "stages_s": {
+                "loop": facts["loop"][-1]["stages"],
+                **{p: whole(f"stages {p}", paths)["stages"] for p in ("fp32", "bf16")},
+            },
             "speedup": {k: ratios(seconds["loop"], seconds[k]) for k in ("fp32", "bf16")},
         }
     return found

@@ -148,6 +148,14 @@ def needed(height: int, width: int, view: ViewConfig) -> Box:
     )
 
 
+BAND = 64
+"""Output rows that are made at a time: what is in between stays in a core's cache."""
+
+
+MOST_KEPT = 16
+"""Scratch arrays; videos of many sizes must not pile them up."""
+
+
 @dataclass(frozen=True)
 class _Taps:
     """Where an output pixel's source pixels are, and their weights.
@@ -180,14 +188,15 @@ class _Scratch(threading.local):
     """Buffers of one thread, kept from frame to frame: fresh memory costs as much as the work."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, NDArray[Any]] = {}
+        self._kept: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
 
     def get(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """An array of any content, valid until the same name is asked for again."""
-        kept = self._kept.get(name)
-        if kept is None or kept.shape != shape or kept.dtype != dtype:
-            kept = self._kept[name] = np.empty(shape, dtype)
-        return kept
+        """An array of any content, valid until the same one is asked for again."""
+        if len(self._kept) > MOST_KEPT:
+            self._kept.clear()
+        if (name, shape) not in self._kept:
+            self._kept[name, shape] = np.empty(shape, dtype)
+        return self._kept[name, shape]
 
 
 _SCRATCH = _Scratch()
@@ -243,15 +252,18 @@ def prepare(image: NDArray[np.uint8], view: ViewConfig, *, cut: Cut | None = Non
     out = np.empty((view.views, view.crop, view.crop, 3), np.float32)
     for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
         taps = _taps(size, view, index, corner, image.shape[1])
-        corners = _gather(image, taps.where)
-        levels = _blend(corners, np.repeat(taps.wx, channels), taps.wy)
-        if view.resize == "uint8":
-            np.rint(levels, out=levels)
-        levels = levels.reshape(view.crop, view.crop, channels)
-        for c in range(3):
-            np.multiply(levels[:, :, c], scale[c], out=out[slot, :, :, c])
-        flat = out[slot].reshape(view.crop, -1)
-        flat -= shift
+        wx = np.repeat(taps.wx, channels)
+        for top in range(0, view.crop, BAND):
+            band = slice(top, top + BAND)
+            levels = _blend(_gather(image, taps.where[:, band]), wx, taps.wy[band])
+            if view.resize == "uint8":
+                np.rint(levels, out=levels)
+            levels = levels.reshape(-1, view.crop, channels)
+            target = out[slot, band]
+            for c in range(3):
+                np.multiply(levels[:, :, c], scale[c], out=target[:, :, c])
+            flat = target.reshape(len(target), -1)
+            flat -= shift
     if view.flip:
         out[view.crops :] = out[: view.crops, :, ::-1]
     return out
