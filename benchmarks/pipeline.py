@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from tubelet.bench.timing import Spread, cores, interleaved
+from tubelet.bench.timing import Spread, cores, interleaved, machine_name
 
 HERE = Path(__file__).parent
 TARGET = HERE / "pipeline.json"
@@ -496,10 +495,8 @@ def main() -> None:
         import torch
 
         data = json.loads(TARGET.read_text()) if TARGET.exists() else {}
-        info = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((x.split(":")[1].strip() for x in info if x.startswith("model name")), "")
         data[name] = {
-            "machine": f"{processor or platform.machine()}, {cores()} cores",
+            "machine": machine_name(),
             "torch": torch.__version__,
             "date": date.today().isoformat(),
             "result": found,

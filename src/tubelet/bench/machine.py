@@ -7,24 +7,15 @@ with another one it is as if nothing had been measured. No torch here.
 from __future__ import annotations
 
 import json
-import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tubelet import __version__
-from tubelet.bench.timing import cores
+from tubelet.bench.timing import cores, machine_name
 from tubelet.cache import cache_folder
 from tubelet.models import zoo
 from tubelet.store.atomic import atomic_file
-
-
-def processor() -> str:
-    """The CPU's name, as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8", "replace").splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def facts() -> dict[str, Any]:
@@ -33,7 +24,7 @@ def facts() -> dict[str, Any]:
         torch = version("torch")
     except PackageNotFoundError:
         torch = ""
-    return {"cpu": processor(), "cores": cores(), "torch": torch, "tubelet": __version__}
+    return {"cpu": machine_name(), "cores": cores(), "torch": torch, "tubelet": __version__}
 
 
 def results_file() -> Path:

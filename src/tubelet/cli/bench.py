@@ -60,8 +60,7 @@ def table(result: dict[str, Any]) -> str:
     """The result for people."""
     facts, limits, video = result["machine"], result["ceilings"], result["video"]
     lines = [
-        f"{facts['cpu']}, {facts['cores']} cores, {result['threads']} threads, "
-        f"torch {facts['torch']}",
+        f"{facts['cpu']}, {result['threads']} threads, torch {facts['torch']}",
         *(
             f"  {name.removesuffix('_gflops')} matrix product   {_spread(value)} GFLOP/s"
             for name, value in limits.items()

@@ -157,12 +157,13 @@ def estimate(facts: ModelFacts, rows: int, gmacs: float | None, precision: str) 
 @cache
 def matrix_rate() -> float:
     """Multiply-adds per second of a float32 matrix product, in 1e9."""
-    matrix = np.ones((768, 768), np.float32)
+    side, times = 512, 3
+    matrix = np.ones((side, side), np.float32)
     product = matrix @ matrix
     start = time.perf_counter()
-    for _ in range(4):
+    for _ in range(times):
         np.matmul(matrix, matrix, out=product)
-    return 4 * 768**3 / (time.perf_counter() - start) / 1e9
+    return times * side**3 / (time.perf_counter() - start) / 1e9
 
 
 def duration(estimates: Sequence[Estimate]) -> str:
