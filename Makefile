@@ -53,7 +53,7 @@ bench: $(VENV)/.dev         ## networks and everything around them against their
 scale: $(VENV)/.dev         ## kills of actors, nodes and drivers on a Ray cluster of this machine
 	$(BIN)/pytest -m slow tests/scale/test_ray_failures.py
 
-experiments: $(VENV)/.user  ## train on videos whose class is the order of frames (hours; goes on where it stopped)
+experiments: $(VENV)/.user  ## train on videos whose class is the order of frames (goes on where it stopped)
 	$(BIN)/python benchmarks/experiments/experiments.py
 
 clean:
