@@ -68,8 +68,8 @@ def memory(found: dict[str, Any]) -> Iterator[str]:
             yield f"| {name} | {depth} | " + " | ".join(cells) + " |"
     yield ""
     yield (
-        "Reversible networks keep the same at every depth. In Rev-MViT what they keep is mostly the "
-        "inside of the three stage transitions, which are not reversible."
+        "Reversible networks keep the same at every depth. In Rev-MViT what they keep is mostly "
+        "the inside of the three stage transitions, which are not reversible."
     )
 
 
