@@ -2,14 +2,17 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tubelet
 from launcher import Launcher
 from scale_ray import features, go_ray
-from tests_support import Heard, go, tree, video
+from tests_support import Heard, failures, go, tiny, tree, video
+from tiny import TinyModel
 from tubelet.decode.synthetic import number_picture
 from tubelet.encode import Encoding, encode
 
@@ -112,6 +115,27 @@ def test_a_node_is_killed(cluster, videos, calm, tmp_path):
     assert failed == 0
     assert len(heard.kinds()) == 25
     assert features(tmp_path / "out") == calm
+
+
+class Stuck(TinyModel):
+    """Never comes back from a bright clip."""
+
+    def features(self, clip, taps=("pool",)):
+        if clip.mean() > 0.6:
+            time.sleep(600)
+        return super().features(clip, taps)
+
+
+def test_the_time_limit(cluster, videos, tmp_path):
+    import ray
+
+    ray.init(address=cluster[0].address, log_to_driver=False)
+    encode([np.full((24, 32, 3), 255, np.uint8)] * 8, tmp_path / "stuck.mp4", encoding=Encoding())
+    inputs = [tmp_path / "stuck.mp4", videos / "v00.mp4"]
+    failed, _ = go_ray(inputs, tmp_path / "out", tiny(model=Stuck()), workers=1, timeout=5)
+    assert failed == 1
+    assert "no row came for 5 s (--timeout)" in failures(tmp_path / "out")["stuck"]["message"]
+    assert (tmp_path / "out/v00.npy").exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])

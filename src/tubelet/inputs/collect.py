@@ -16,6 +16,7 @@ from pathlib import Path
 from tubelet.errors import UsageError
 from tubelet.inputs.archive import members
 from tubelet.inputs.lists import read_list, remote_id
+from tubelet.inputs.objects import videos_below
 from tubelet.inputs.types import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,
@@ -24,6 +25,7 @@ from tubelet.inputs.types import (
     VIDEO_SUFFIXES,
     Input,
     is_url,
+    object_scheme,
     stem_of,
     suffix_of,
 )
@@ -55,6 +57,8 @@ def expand(argument: str) -> Iterator[Input]:
     """The inputs of one argument."""
     if is_url(argument) or argument.startswith(SYNTHETIC):
         yield Input(remote_id(argument), argument)
+    elif object_scheme(argument) and suffix_of(argument) not in LIST_SUFFIXES:
+        yield from (Input(identity, url) for identity, url in videos_below(argument))
     elif os.path.isdir(argument):
         yield from _folder(Path(argument))
     elif suffix_of(argument) in LIST_SUFFIXES:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import UsageError
-from tubelet.inputs.types import SYNTHETIC, Input, is_url, stem_of
+from tubelet.inputs.types import SYNTHETIC, Input, is_url, object_scheme, stem_of
 
 COLUMNS = ("path", "id", "start", "end")
 
@@ -94,7 +94,7 @@ def _listed(path: Path, number: int, row: Mapping[str, Any]) -> Input:
     start, end = (_seconds(where, name, row.get(name)) for name in ("start", "end"))
     if end is not None and end <= (start or 0):
         raise UsageError(f"{where}: start {start}, end {end}: need 0 <= start < end, in seconds")
-    remote = is_url(video) or video.startswith(SYNTHETIC)
+    remote = is_url(video) or bool(object_scheme(video)) or video.startswith(SYNTHETIC)
     target = video if remote or os.path.isabs(video) else str(path.parent / video)
     identity = row.get("id")
     if identity is None or identity == "":

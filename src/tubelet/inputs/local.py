@@ -14,8 +14,10 @@ from tubelet.cache import cache_folder
 from tubelet.config import stable_hash
 from tubelet.errors import VideoError
 from tubelet.inputs.archive import Archive
+from tubelet.inputs.objects import facts as object_facts
+from tubelet.inputs.objects import fetched
 from tubelet.inputs.remote import fetch
-from tubelet.inputs.types import SYNTHETIC, Input, is_url
+from tubelet.inputs.types import SYNTHETIC, Input, is_url, object_scheme
 
 SAMPLE = 1 << 16
 
@@ -44,13 +46,18 @@ def fingerprint(item: Input, openers: Openers) -> str | None:
 
     Of a file: its size and 64 KiB from its start, middle and end. Of a frame folder: names and
     sizes. Of a member: its entry in the archive. Of a URL: the address; a run never asks the
-    server whether a file that it has already used has changed.
+    server whether a file that it has already used has changed. Of an object: what its store says.
     """
     path = item.path
     if item.member is not None:
         return stable_hash(openers.archive(path).facts(item.member))
     if is_url(path) or path.startswith(SYNTHETIC):
         return stable_hash([path])
+    if object_scheme(path):
+        try:
+            return stable_hash(object_facts(path))
+        except VideoError:
+            return None
     try:
         if os.path.isdir(path):
             with os.scandir(path) as entries:
@@ -102,6 +109,10 @@ def on_disk(item: Input, openers: Openers | None = None) -> Iterator[str]:
     if item.member is not None:
         assert openers is not None
         with openers.archive(item.path).copy(item.member, cache_folder() / "members") as copy:
+            yield str(copy)
+        return
+    if object_scheme(item.path):
+        with fetched(item.path, cache_folder() / "objects") as copy:
             yield str(copy)
         return
     path = str(fetch(item.path)) if is_url(item.path) else item.path

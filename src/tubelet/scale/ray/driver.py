@@ -28,13 +28,16 @@ ATTEMPTS = 3
 
 @dataclass
 class Hand:
-    """A model worker as the driver sees it. unit, stream: what it works on."""
+    """A model worker as the driver sees it. unit, stream: what it works on. heard: when it gave
+    its last sign of life. silent: killed for want of one."""
 
     actor: Any
     greeting: Any
     unit: Unit | None = None
     stream: Any = None
     ready: bool = False
+    heard: float = 0.0
+    silent: bool = False
 
 
 class Driver:
@@ -102,12 +105,22 @@ class Driver:
         streams = {hand.stream: hand for hand in busy}
         greetings = {hand.greeting: hand for hand in self._hands if not hand.ready}
         ready, _ = ray.wait([*streams, *greetings], num_returns=1, timeout=TICK_S)
+        for hand in busy:
+            self._watch(hand)
         for one in ready:
             if one in greetings:
                 self._greet(greetings[one])
             else:
                 self._listen(streams[one])
         return True
+
+    def _watch(self, hand: Hand) -> None:
+        """End a worker whose video gives no row for the time limit."""
+        limit = self._job.timeout
+        reads = hand.unit is not None and hand.unit.step in ("whole", "part")
+        if limit and reads and not hand.silent and time.monotonic() - hand.heard > limit:
+            hand.silent = True
+            ray.kill(hand.actor)
 
     def _greet(self, hand: Hand) -> None:
         try:
@@ -124,6 +137,7 @@ class Driver:
             mine = [item for item in unit.items if self._is_ours(item)]
             if mine:
                 hand.unit = replace(unit, items=tuple(mine))
+                hand.heard = time.monotonic()
                 hand.stream = hand.actor.work.options(num_returns="streaming").remote(hand.unit)
                 return
 
@@ -148,10 +162,16 @@ class Driver:
             hand.unit = hand.stream = None
         except RayError as error:
             self._hands.remove(hand)
-            self._lost(hand.unit, f"the worker that had it died: {cause_of(error)}")
+            why = f"the worker that had it died: {cause_of(error)}"
+            if hand.silent:
+                why = (
+                    f"no row came for {self._job.timeout:g} s (--timeout), so its worker was ended"
+                )
+            self._lost(hand.unit, why)
             if not (self._draining or self._broken):
                 self._hands.append(self._hire())
         else:
+            hand.heard = time.monotonic()
             self._hear(hand, what, value)
 
     def _hear(self, hand: Hand, what: str, value: Any) -> None:
