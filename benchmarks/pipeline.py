@@ -1,6 +1,6 @@
 """Everything around the model: decoding, preparing, overlap, neighbours, dense windows, memory.
 
-    python benchmarks/pipeline.py [decode] [overlap] [neighbours] [dense] [loop] [memory] [start]
+    python benchmarks/pipeline.py [PART ...]
 
 Every part visits its subjects in turn and reports medians of the ratios within rounds. Results
 are kept in benchmarks/pipeline.json part by part; benchmarks/report.py makes the tables of them.
@@ -10,7 +10,8 @@ are kept in benchmarks/pipeline.json part by part; benchmarks/report.py makes th
     neighbours  the same run beside one and two busy processes
     dense       CPU seconds per row: stride = span, stride = span / 4, the same without shared maps
     loop        the straightforward loop (decode everything, float transform of full frames, eager
-                model, np.save) against `tubelet extract`, whole processes, wall clock and peak
+                model, np.save) against `tubelet extract`, whole processes, wall clock and peak;
+                720p. folder: the same for videos of several sizes
     memory      peak of SlowFast 8x8 on 1080p at default settings
     start       start-up of the command line against a Python process that imports numpy
 
@@ -192,7 +193,7 @@ def only_decode(path: str, made: Any) -> None:
 def part_overlap(folder: str) -> dict[str, Any]:
     path = video(folder, width=1280, height=720, frames=384)
     found = {}
-    for model in ("slowfast_r50_8x8", "x3d_s"):
+    for model in ("x3d_m", "slowfast_r50_8x8"):
         made = extractor(model)
         rows = rows_of(path, made)
         used: dict[str, list[float]] = {"decode": [], "model": []}
@@ -211,7 +212,7 @@ def part_overlap(folder: str) -> dict[str, Any]:
                 ),
                 "run": lambda m=made: wall(lambda: run_all(path, m)),
             },
-            rounds=5,
+            rounds=3,
             warmups=1,
         )
         both = [a + b for a, b in zip(used["decode"][1:], used["model"][1:], strict=True)]
@@ -250,7 +251,7 @@ def part_neighbours(folder: str) -> dict[str, Any]:
                     process.wait()
 
         seconds = interleaved(
-            {str(n): (lambda n=n: beside(n)) for n in (0, 1, 2)}, rounds=5, warmups=1
+            {str(n): (lambda n=n: beside(n)) for n in (0, 1, 2)}, rounds=3, warmups=1
         )
         n = cores()
         left = {k: min(n, max(n - k, n * n / (n + k))) / n for k in (1, 2)}
@@ -268,7 +269,7 @@ def part_neighbours(folder: str) -> dict[str, Any]:
 
 
 def part_dense(folder: str) -> dict[str, Any]:
-    path = video(folder, width=640, height=360, frames=512)
+    path = video(folder, width=640, height=360, frames=256)
     found: dict[str, Any] = {}
     for model in ("slow_r50_8x8", "c2d_r50_8x8"):
         apart, dense, plain = (extractor(model, stride=s) for s in (64, 16, 16))
@@ -282,8 +283,8 @@ def part_dense(folder: str) -> dict[str, Any]:
         subjects = {"apart": apart, "dense": dense, "dense, whole clips": plain}
         seconds = interleaved(
             {k: (lambda k=k, v=v, f=per_row: f(k, v)) for k, v in subjects.items()},
-            rounds=3,
-            warmups=1,
+            rounds=2,
+            warmups=0,
         )
         found[model] = {
             "rows": count,
@@ -407,35 +408,38 @@ def child(kind: str, out: str, paths: list[str]) -> None:
 
 
 def part_loop(folder: str) -> dict[str, Any]:
-    hd = [video(folder, width=1280, height=720, frames=360)]
+    return against_loop([video(folder, width=1280, height=720, frames=360)], rounds=3)
+
+
+def part_folder(folder: str) -> dict[str, Any]:
     mixed = [
         *sorted(map(str, REAL.glob("*.mp4"))),
         video(folder, width=640, height=360, frames=600),
         video(folder, width=1920, height=1080, frames=128),
     ]
-    found: dict[str, Any] = {}
-    for name, paths in (("720p", hd), ("folder", mixed)):
-        facts: dict[str, list[Any]] = {"loop": [], "fp32": [], "bf16": []}
-        for _ in range(3 if name == "720p" else 2):
-            for kind in facts:
-                facts[kind].append(whole(kind, paths))
-        seconds = {k: [f["seconds"] for f in v] for k, v in facts.items()}
-        assert len({f["rows"] for v in facts.values() for f in v}) == 1
-        found[name] = {
-            "videos": [Path(p).name for p in paths],
-            "rows": facts["loop"][0]["rows"],
-            "seconds": {k: Spread.of(v).plain() for k, v in seconds.items()},
-            "cpu_seconds": {
-                k: round(median(f["cpu_seconds"] for f in v), 1) for k, v in facts.items()
-            },
-            "peak_mb": {k: round(median(f["peak_mb"] for f in v)) for k, v in facts.items()},
-            "stages_s": {
-                "loop": facts["loop"][-1]["stages"],
-                **{p: whole(f"stages {p}", paths)["stages"] for p in ("fp32", "bf16")},
-            },
-            "speedup": {k: ratios(seconds["loop"], seconds[k]) for k in ("fp32", "bf16")},
-        }
-    return found
+    return against_loop(mixed, rounds=1)
+
+
+def against_loop(paths: list[str], *, rounds: int) -> dict[str, Any]:
+    facts: dict[str, list[Any]] = {"loop": [], "fp32": [], "bf16": []}
+    for _ in range(rounds):
+        for kind in facts:
+            facts[kind].append(whole(kind, paths))
+    seconds = {k: [f["seconds"] for f in v] for k, v in facts.items()}
+    assert len({f["rows"] for v in facts.values() for f in v}) == 1
+    return {
+        "videos": [Path(p).name for p in paths],
+        "rounds": rounds,
+        "rows": facts["loop"][0]["rows"],
+        "seconds": {k: Spread.of(v).plain() for k, v in seconds.items()},
+        "cpu_seconds": {k: round(median(f["cpu_seconds"] for f in v), 1) for k, v in facts.items()},
+        "peak_mb": {k: round(median(f["peak_mb"] for f in v)) for k, v in facts.items()},
+        "stages_s": {
+            "loop": facts["loop"][-1]["stages"],
+            **{p: whole(f"stages {p}", paths)["stages"] for p in ("fp32", "bf16")},
+        },
+        "speedup": {k: ratios(seconds["loop"], seconds[k]) for k in ("fp32", "bf16")},
+    }
 
 
 def part_memory(folder: str) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def targets(r: Results) -> list[tuple[str, str, str]]:
     peaks = r.part("memory") or {}
     dense = r.part("dense") or {}
     starts = r.part("start") or {}
-    loop = r.part("loop", "720p")
+    loop = r.part("loop")
     beside = r.part("neighbours") or {}
     return [
         ("float32 against the eager peer, R50 family", "1.5x", r.ratio(convolutional, "fp32")),
@@ -93,9 +93,9 @@ def targets(r: Results) -> list[tuple[str, str, str]]:
         (
             "end to end against the loop, SlowFast 8x8, 720p, float32",
             "2x",
-            r.cell("loop", "720p", "speedup", "fp32"),
+            r.cell("loop", "speedup", "fp32"),
         ),
-        ("the same, bfloat16", "5x", r.cell("loop", "720p", "speedup", "bf16")),
+        ("the same, bfloat16", "5x", r.cell("loop", "speedup", "bf16")),
         (
             "its peak memory",
             "1/4 of the loop's",
@@ -142,13 +142,18 @@ def table(r: Results) -> str:
     return "\n".join(["| what | target | reached |", "|---|---|---|", *rows])
 
 
+def end_to_end(r: Results) -> dict[str, Any]:
+    found = {"720p": r.part("loop"), "folder": r.part("folder")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def breakdown(r: Results) -> str:
     """Stages of the end-to-end runs, in seconds."""
     lines = [
         "| videos | | wall clock s | CPU s | peak MB | stages alone, s |",
         "|---|---|---|--:|--:|---|",
     ]
-    for name, found in (r.part("loop") or {}).items():
+    for name, found in end_to_end(r).items():
         for kind, seconds in found["seconds"].items():
             stages = found["stages_s"].get(kind, {})
             shown = ", ".join(f"{stage} {s:.1f}" for stage, s in stages.items())
@@ -160,7 +165,7 @@ def breakdown(r: Results) -> str:
 
 
 def picture(r: Results) -> None:
-    found = r.part("loop")
+    found = end_to_end(r)
     if not found:
         return
     groups = {
@@ -170,6 +175,12 @@ def picture(r: Results) -> None:
     }
     svg = bars_svg(groups, title="End to end, SlowFast 8x8: stages alone, and the run", unit=" s")
     (HERE / "end_to_end.svg").write_text(svg, encoding="utf-8")
+
+
+def shown(*names: str) -> str:
+    """The pictures that exist."""
+    found = [name for name in names if (HERE / f"{name}.svg").exists()]
+    return "\n".join(f"![{name}]({name}.svg)" for name in found) or "No picture yet."
 
 
 def machines(r: Results) -> str:
@@ -187,6 +198,8 @@ def main() -> None:
         "targets": table(r),
         "breakdown": breakdown(r),
         "machines": machines(r),
+        "end": shown("end_to_end"),
+        "pictures": shown("models_r50", "models_x3d", "models_mvit"),
     }.items():
         text = text.replace(f"<!-- {name} -->", made)
     (HERE / "README.md").write_text(text, encoding="utf-8")
