@@ -47,7 +47,8 @@ def multigrid(found: dict[str, Any]) -> Iterator[str]:
     yield (
         f"The base schedule processed {ratio['clip_volumes']} x the frames x pixels, and took "
         f"{ratio['wall_s']} x the wall-clock and {ratio['cpu_s']} x the CPU time "
-        f"({ratio['cpu_s_without_decoding']} x without decoding)."
+        f"({ratio['cpu_s_without_decoding']} x without decoding). The machine did other things and "
+        "paused these runs for minutes: CPU time is the fair number, wall-clock is not."
     )
 
 
