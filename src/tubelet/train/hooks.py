@@ -96,4 +96,5 @@ def short_convolutions_in_float32(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
             frames = module.kernel_size[0]
-            module.forward = partial(exact_if_short, module.forward, frames=frames)
+            exact: Any = partial(exact_if_short, module.forward, frames=frames)
+            module.forward = exact
