@@ -9,6 +9,7 @@ import torch
 from tubelet.bench.ceilings import copy_gb_s, product, product_gflops
 from tubelet.bench.chart import bars_svg
 from tubelet.bench.networks import operations
+from tubelet.bench.run import network
 from tubelet.bench.timing import Spread, Subject, interleaved, speedup
 from tubelet.models import x3d
 
@@ -73,3 +74,9 @@ def test_bars_are_a_picture_with_every_number():
     svg = bars_svg({"a<b": {"x": 10.0, "y": 5.0}}, title="t", unit=" %", marks=[(8, "goal")])
     texts = [e.text for e in ET.fromstring(svg).iter() if e.tag.endswith("text")]
     assert {"a<b", "10 %", "5 %", "goal", "x", "y"} <= set(texts)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_is_timed_as_extraction_runs_it(precision):
+    run = network("x3d_xs.k400_ptv", precision)
+    run(1)

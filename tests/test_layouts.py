@@ -262,3 +262,6 @@ def test_the_network_for_pictures_and_videos_has_names_of_its_own():
     load.load_strictly(model, found.tensors, where="x")
     assert {key: first(value) for key, value in found.tensors.items()} == expected
     assert model.classify(torch.zeros(2, 2048, device="meta")).shape == (2, entry.classes)
+    clip = torch.zeros(1, 3, 8, 64, 64, device="meta")
+    dense = model.eval().features(clip, ("dense_logits",))["dense_logits"]
+    assert dense.shape == (1, 1, 1, 1, entry.classes)

@@ -111,7 +111,7 @@ def network(model: str, precision: str) -> Call:
     """In the child: what `extract` runs of a model."""
     import torch
 
-    from tubelet.models.device import autocast, resolve_runtime
+    from tubelet.models.device import arithmetic, resolve_runtime
     from tubelet.models.registry import create_model
 
     torch.manual_seed(0)
@@ -125,7 +125,7 @@ def network(model: str, precision: str) -> Call:
     def call(size: int) -> None:
         if size not in clips:
             clips[size] = torch.randn(size, *shape)
-        with torch.inference_mode(), autocast("cpu", precision, runtime):
+        with torch.inference_mode(), arithmetic("cpu", precision, runtime):
             run.features(clips[size])
 
     return call

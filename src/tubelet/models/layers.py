@@ -99,6 +99,13 @@ class NoClassifier(nn.Module):
         )
 
 
+class OfRows(nn.Sequential):
+    """Layers for rows [N, C], applied to [..., C]: a batch norm takes no other shape."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(0, -2)).unflatten(0, input.shape[:-1])
+
+
 def classifier(width: int, classes: int, *, hidden: int = 0) -> nn.Module:
     """A linear layer, behind `hidden` rectified units if any; for no classes one that refuses."""
     if not classes:
@@ -106,7 +113,7 @@ def classifier(width: int, classes: int, *, hidden: int = 0) -> nn.Module:
     if not hidden:
         return nn.Linear(width, classes)
     units = nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU()
-    return nn.Sequential(*units, nn.Linear(hidden, classes))
+    return OfRows(*units, nn.Linear(hidden, classes))
 
 
 def keep(maps: Iterable[tuple[str, Tensor]], wanted: Iterable[str]) -> dict[str, Tensor]:
