@@ -184,7 +184,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     with Progress(len(job.inputs)) as progress:
         faster = faster_precision(extractors[0].precision, devices[0])
         if faster and not typed("precision"):
-            progress.note(faster)
+            progress.hint = faster
         failures = run(job, extractors, progress, engine)
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:

@@ -18,6 +18,7 @@ class Progress:
         self.started = time.monotonic()
         self._windows = 0
         self._shares: dict[str, float] = {}
+        self.hint: str | None = None  # told once, behind the first video
         self._bar: Any = None
         if sys.stderr.isatty():
             self._bar = _bar()
@@ -68,6 +69,9 @@ class Progress:
             self.note(f"{outcome.id}: {told}{outcome.text}")
         for line in outcome.traceback.splitlines():
             self.note(line)
+        if self.hint and outcome.kind == "extracted":
+            self.note(self.hint)
+            self.hint = None
 
     def note(self, text: str) -> None:
         """One line for people. Control characters of file names are made visible."""

@@ -61,8 +61,9 @@ class Claims:
         self._stop.set()
         self._beat.join()
         for path in [*self._held, self._run]:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            if owner_of(read_record(path)) == this_process():
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
         self._held.clear()
 
     def take(self, identity: str) -> bool:
@@ -77,11 +78,12 @@ class Claims:
                     if not is_stale(path):
                         return False
                     path.unlink(missing_ok=True)
+                self._held.add(path)  # before there is a file: Ctrl-C in between leaves none
                 if not _create(path, json_bytes({"id": identity, **self._me})):
+                    self._held.discard(path)
                     return False
         except OSError as error:
             raise _unwritable(path, error) from error
-        self._held.add(path)
         return True
 
     def release(self, identity: str) -> None:

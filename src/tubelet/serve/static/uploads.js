@@ -3,6 +3,7 @@
 import { $, count, get, h, percent, problem, say, send, size } from "./dom.js";
 
 let limits = null;
+const early = []; // files chosen before the server has said what it takes
 let finished = () => {};
 const shown = new Map(); // node per upload, by a number of ours
 
@@ -14,6 +15,7 @@ const WORDS = {
 export function allow(given) {
   limits = given;
   $("add").hidden = !given;
+  if (given) early.splice(0).forEach(bring);
 }
 
 function line(name) {
@@ -80,6 +82,10 @@ const watched = new Map(); // key -> view
 let events = null;
 
 function bring(file) {
+  if (!limits) {
+    early.push(file);
+    return;
+  }
   const view = line(file.name);
   if (file.size > limits.upload) {
     view.refuse(`${size(file.size)}; the limit is ${size(limits.upload)}`);
