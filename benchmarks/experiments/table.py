@@ -80,11 +80,13 @@ def nonlocals(found: dict[str, Any]) -> Iterator[str]:
         f"{found['largest_change_when_inserted']}."
     )
     yield ""
-    yield "| fine-tuned | mean top-1 | of each seed |"
-    yield "|---|--:|---|"
+    epochs = [str(int(epoch)) for epoch, _ in found["without"]["top1"]]
+    yield "| mean top-1 after epoch | " + " | ".join(epochs) + " | last of each seed |"
+    yield "|---|" + "--:|" * len(epochs) + "---|"
     for name in ("without", "with"):
+        means = " | ".join(f"{value:.3f}" for _, value in found[name]["top1"])
         each = ", ".join(f"{value:.3f}" for value in found[name]["last_of_each_seed"])
-        yield f"| {name} blocks | {found[name]['top1'][-1][1]:.3f} | {each} |"
+        yield f"| {name} blocks | {means} | {each} |"
 
 
 PARTS = {
