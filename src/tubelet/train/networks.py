@@ -74,8 +74,8 @@ SMALL: dict[str, Callable[[], tuple[ModuleType, Any]]] = {
         revmvit,
         revmvit.Config(
             SMALL_CLIP, 400,
-            replace(staged((2, 2, 2), kv=(1, 4, 4), dim=24), position="separate"),
-            transitions=(2, 4),
+            replace(staged((1, 2, 2, 2), kv=(1, 4, 4), dim=48, heads=2), position="separate"),
+            transitions=(1, 3, 5),
         ),
     ),
 }  # fmt: skip
