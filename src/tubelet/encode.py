@@ -7,7 +7,8 @@ For test material, flow pictures and the training test bed: small files whose ev
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm
@@ -89,9 +90,12 @@ def encode(
     target, encoding = Path(path), encoding or Encoding()
     partial = target.with_name(f"{target.stem}.part-{os.getpid()}{target.suffix}")
     try:
-        with av.open(
-            str(partial), "w", format=encoding.container, options=encoding.container_options
-        ) as container:
+        with (
+            own_schedule(),
+            av.open(
+                str(partial), "w", format=encoding.container, options=encoding.container_options
+            ) as container,
+        ):
             assert isinstance(container, OutputContainer)
             _write(container, frames, encoding, times_s)
         os.replace(partial, target)
@@ -100,6 +104,24 @@ def encode(
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+@contextmanager
+def own_schedule() -> Iterator[None]:
+    """This thread is scheduled as before when the block ends.
+
+    For root, SVT-AV1 gives the thread that opens it the highest real-time priority, and every
+    process that is started from there inherits it.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
 
 
 def _write(

@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from tubelet import open_video
-from tubelet.encode import Encoding, add_video_stream, encode
+from tubelet.encode import Encoding, add_video_stream, encode, own_schedule
 from tubelet.errors import UnknownName
 
 K = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
@@ -35,7 +35,7 @@ def definition(color, *, matrix, full, depth=8):
 def write_yuv(path, encoding, *, colors=COLORS, width=64, height=48):
     """One frame per colour, the samples themselves chosen, no conversion on the way."""
     depth = 10 if "10" in encoding.pixel_format else 8
-    with av.open(str(path), "w") as container:
+    with own_schedule(), av.open(str(path), "w") as container:
         stream = add_video_stream(container, encoding, width=width, height=height)
         for color in colors:
             frame = VideoFrame(width, height, encoding.pixel_format)

@@ -1,9 +1,11 @@
 """What `encode` writes is what was asked for."""
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 
 from tubelet.decode.base import open_video
@@ -67,3 +69,10 @@ def test_pictures_are_scaled(tmp_path):
     with open_video(path) as reader:
         assert (reader.info.width, reader.info.height) == (48, 22)
         assert len(list(reader.frames())) == N
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduler to ask")
+def test_no_codec_changes_how_this_process_is_scheduled(tmp_path):
+    before = os.sched_getscheduler(0)
+    encode([np.zeros((64, 64, 3), np.uint8)] * 2, tmp_path / "a.mp4", encoding=Encoding("av1"))
+    assert os.sched_getscheduler(0) == before
