@@ -120,7 +120,8 @@ def test_an_extractor_resizes_a_network_to_the_crop_that_is_asked_for():
     model = mvit.build(tiny())
     view = replace(view_config(model.clip), short_side=56, crop=48)
     assert Extractor(model, view=view).model.clip.crop == 48
-    assert Extractor(model).model is model
+    assert Extractor(model).model.clip == model.clip
+    assert Extractor(model, runtime="reference").model is model
 
 
 def test_create_model_by_name():
