@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.errors import ClipError, KeyMismatch, UnknownName, UsageError
-from tubelet.models import resnet3d, slowfast, x3d
+from tubelet.models import pathway, resnet3d, slowfast, x3d
 from tubelet.models.layers import scores
 from tubelet.models.nonlocal_block import FORMS, NonLocal, NonLocals, insert_nonlocal
 from tubelet.models.weights.load import load_into
@@ -39,12 +39,12 @@ def tiny(family, **changes):
         config = x3d.Config(clip, 64, width=1.0, depth=1.0, lin5=32, num_classes=5)
     elif family is slowfast:
         slow, fast = (
-            resnet3d.trunk(times, width=16, depth=18, beta_inv=beta)
-            for times, beta in ((resnet3d.SLOW, 1), (slowfast.FAST, 8))
+            pathway.trunk(times, width=16, depth=18, beta_inv=beta)
+            for times, beta in ((pathway.SLOW, 1), (slowfast.FAST, 8))
         )
         config = slowfast.Config(replace(clip, alpha=4), slow, fast, head=(2, 2), num_classes=5)
     else:
-        spec = resnet3d.trunk(resnet3d.I3D, width=8, depth=18)
+        spec = pathway.trunk(pathway.I3D, width=8, depth=18)
         config = resnet3d.Config(clip, spec, time_pool=2, head=(4, 2, 2), num_classes=5)
     model = family.build(replace(config, **changes)).eval()
     for module in model.modules():
@@ -108,7 +108,7 @@ def test_slowfast_numbers_at_another_size(golden, shared, tmp_path):
 
 
 def test_time_enters_c2d_without_pooling_in_the_last_mean_only():
-    spec = resnet3d.trunk(resnet3d.C2D, width=8, depth=18)
+    spec = pathway.trunk(pathway.C2D, width=8, depth=18)
     clip, shuffled = clips(1, 3, 8, 64, 64), torch.randperm(8)
     c2d = tiny(resnet3d, trunk=spec, time_pool=1, head=(8, 2, 2))
     torch.testing.assert_close(c2d(clip), c2d(clip[:, :, shuffled]))
@@ -122,7 +122,7 @@ def test_fast_pathway_has_an_eighth_of_the_channels_and_alpha_times_the_frames()
         model = slowfast.build(config).eval()
         taps = model.features(torch.zeros(1, 3, 32, 224, 224), model.taps)
     assert config.clip.alpha == 8
-    for stage in resnet3d.STAGES:
+    for stage in pathway.STAGES:
         slow, fast = taps[f"{stage}_slow"], taps[f"{stage}_fast"]
         assert slow.shape[1] == 8 * fast.shape[1]
         assert fast.shape[2] == 8 * slow.shape[2]
@@ -326,9 +326,9 @@ def test_impossible_configurations_are_refused():
     with pytest.raises(UsageError, match="must be odd"):
         tiny(slowfast, lateral_kernel=4)
     with pytest.raises(UsageError, match="depth 34"):
-        resnet3d.trunk(resnet3d.SLOW, depth=34)
+        pathway.trunk(pathway.SLOW, depth=34)
     with pytest.raises(UsageError, match="3 blocks"):
-        resnet3d.trunk(resnet3d.SLOW, temporal_blocks=(4, 4, 6, 3))
+        pathway.trunk(pathway.SLOW, temporal_blocks=(4, 4, 6, 3))
     with pytest.raises(UsageError, match="did you mean 'softmax'"):
         NonLocal(4, form="softmacs")
 

@@ -15,7 +15,7 @@ from tests_support import tiny as tiny_extractor
 from tiny import TinyModel
 from tubelet.cli import group
 from tubelet.errors import ClipError, UsageError
-from tubelet.models import i3d, registry, resnet3d, slowfast, two_stream
+from tubelet.models import i3d, pathway, registry, resnet3d, slowfast, two_stream
 from tubelet.models.device import BF16_COSINE, arithmetic, faster_precision, sent
 from tubelet.models.fast import accelerate, fused
 from tubelet.models.fast.network import FastNetwork
@@ -42,13 +42,13 @@ def inception(clip=i3d.RGB):
 
 def bottlenecks():
     """Blocks of three convolutions, and a block that is not the first without a shortcut."""
-    spec = resnet3d.trunk(resnet3d.I3D, width=8, depth=50)
+    spec = pathway.trunk(pathway.I3D, width=8, depth=50)
     return tiny(resnet3d, trunk=spec)
 
 
 def no_stem_pool():
     """As mmaction2's network for pictures and videos."""
-    spec = resnet3d.trunk(resnet3d.SLOW, width=8, depth=18)
+    spec = pathway.trunk(pathway.SLOW, width=8, depth=18)
     return tiny(resnet3d, trunk=replace(spec, stem_pool=None), head=(4, 4, 4))
 
 

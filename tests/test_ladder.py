@@ -53,8 +53,10 @@ FENCES = {
 # A family file may import the shared layers and at most the family its paper extends.
 FAMILY_MAY_IMPORT = {
     "i3d": {"layers"},
-    "resnet3d": {"layers", "nonlocal_block"},
-    "slowfast": {"layers", "nonlocal_block", "resnet3d"},
+    # pathway: what a ResNet is made of, once or twice
+    "pathway": {"nonlocal_block"},
+    "resnet3d": {"layers", "nonlocal_block", "pathway"},
+    "slowfast": {"layers", "nonlocal_block", "pathway", "resnet3d"},
     "x3d": {"layers"},
     # trunk: widths and grids of the blocks; positions and pooling_attention: what both families
     # add to tokens and attend with.

@@ -11,7 +11,8 @@ import tubelet.modality
 from tests_support import tiny
 from tiny import TinyModel
 from tubelet.models import resnet3d
-from tubelet.models.resnet3d import C2D, I3D, SLOW, Config, ResNet3D, trunk
+from tubelet.models.pathway import C2D, I3D, SLOW, trunk
+from tubelet.models.resnet3d import Config, ResNet3D
 from tubelet.pipeline import Extractor, Options, extract_video
 from tubelet.types import ClipSpec
 from tubelet.window import WindowConfig

@@ -11,8 +11,9 @@ from tubelet.models import resnet3d
 from tubelet.models import slowfast as slowfast_family
 from tubelet.models import x3d as x3d_family
 from tubelet.models.nonlocal_block import FORMS, NonLocals
+from tubelet.models.pathway import C2D, I3D, SLOW, Times, Trunk
+from tubelet.models.pathway import trunk as resnet_trunk
 from tubelet.models.pyslowfast_yaml import ACTIVATIONS, Settings, clip_spec
-from tubelet.models.resnet3d import C2D, I3D, SLOW, Times, Trunk
 
 ARCHS: dict[str, tuple[Times, int]] = {  # kernels in time, and the pool in time behind res2
     "2d": (C2D, 1), "c2d": (C2D, 2), "c2d_nopool": (C2D, 1), "slow_c2d": (C2D, 1),
@@ -115,7 +116,7 @@ def trunk(
         return tuple(stage[pathway] for stage in stages)
 
     transform = settings.choose("RESNET.TRANS_FUNC", "bottleneck_transform", tuple(BLOCKS))
-    spec = resnet3d.trunk(
+    spec = resnet_trunk(
         times,
         depth=settings.get("RESNET.DEPTH", 50),
         temporal_blocks=of_pathway("RESNET.NUM_BLOCK_TEMP_KERNEL", (3, 4, 6, 3)),

@@ -47,7 +47,7 @@ from tubelet.models.layers import (
     windows,
 )
 from tubelet.models.nonlocal_block import NonLocals
-from tubelet.models.resnet3d import (
+from tubelet.models.pathway import (
     DEPTHS,
     NO_NONLOCALS,
     SLOW,
@@ -55,10 +55,10 @@ from tubelet.models.resnet3d import (
     Stem,
     Times,
     Trunk,
-    five_nonlocals,
     stage,
     trunk,
 )
+from tubelet.models.resnet3d import five_nonlocals
 from tubelet.types import ClipSpec
 
 FAST: Times = (5, (3,), (3,), (3,), (3,))

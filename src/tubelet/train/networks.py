@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from tubelet.errors import UsageError, did_you_mean
-from tubelet.models import mvit, registry, resnet3d, revmvit, slowfast, x3d, zoo
+from tubelet.models import mvit, pathway, registry, resnet3d, revmvit, slowfast, x3d, zoo
 from tubelet.models.nonlocal_block import NonLocals
 from tubelet.models.positions import fit_all
 from tubelet.models.trunk import Trunk as TransformerTrunk
@@ -27,8 +27,8 @@ ONE = ((1,),) * 4
 THREE = ((3,),) * 4
 
 
-def _resnet(times: tuple[tuple[int, ...], ...], *, stem: int, width: int = 16) -> resnet3d.Trunk:
-    return resnet3d.Trunk(
+def _resnet(times: tuple[tuple[int, ...], ...], *, stem: int, width: int = 16) -> pathway.Trunk:
+    return pathway.Trunk(
         stem=width,
         stem_time=stem,
         widths=tuple(width * 2 * 2**i for i in range(4)),

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models import i3d, resnet3d, slowfast, x3d
+from tubelet.models import i3d, pathway, slowfast, x3d
 from tubelet.models.fast.fused import FusedConv
 from tubelet.models.nonlocal_block import NonLocal
 
@@ -88,9 +88,9 @@ class Head(nn.Module):
 
 
 class Stem(nn.Module):
-    """`resnet3d.Stem`."""
+    """`pathway.Stem`."""
 
-    def __init__(self, stem: resnet3d.Stem, fuse: Fuse) -> None:
+    def __init__(self, stem: pathway.Stem, fuse: Fuse) -> None:
         super().__init__()
         self.conv = fuse(stem.conv, stem.bn, relu=True)
         self.pool = stem.pool
@@ -100,11 +100,11 @@ class Stem(nn.Module):
 
 
 class Residual(nn.Module):
-    """`resnet3d.Bottleneck` and `Basic`: the last convolution adds itself to the shortcut."""
+    """`pathway.Bottleneck` and `Basic`: the last convolution adds itself to the shortcut."""
 
     def __init__(self, block: Any, fuse: Fuse) -> None:
         super().__init__()
-        names = ("a", "b") if isinstance(block, resnet3d.Basic) else ("a", "b", "c")
+        names = ("a", "b") if isinstance(block, pathway.Basic) else ("a", "b", "c")
         convs = [
             fuse(getattr(block, f"conv_{name}"), getattr(block, f"bn_{name}"), relu=True)
             for name in names
@@ -295,9 +295,9 @@ def positions(x: Tensor) -> Tensor:
 
 
 BLOCKS: dict[type[nn.Module], Callable[[Any, Fuse], nn.Module]] = {
-    resnet3d.Stem: Stem,
-    resnet3d.Bottleneck: Residual,
-    resnet3d.Basic: Residual,
+    pathway.Stem: Stem,
+    pathway.Bottleneck: Residual,
+    pathway.Basic: Residual,
     slowfast.Lateral: Lateral,
     NonLocal: Attention,
     i3d.Unit: Unit,

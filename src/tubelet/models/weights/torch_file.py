@@ -130,6 +130,8 @@ def read_zip(file: Any, *, size: int) -> Any:
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        # What `zipfile` raises for a hostile or cut directory: a seek before the start is an
+        # OSError or ValueError, a zip version it does not know NotImplementedError.
         raise WeightsError(f"truncated or damaged zip file ({error})") from None
     entries = {entry.filename: entry for entry in archive.infolist()}
     _check_entries(entries, size=size)
@@ -142,6 +144,8 @@ def read_zip(file: Any, *, size: int) -> Any:
         try:
             return archive.read(entries[name])
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+            # A wrong checksum or header is BadZipFile, cut data EOFError, an encrypted entry
+            # RuntimeError, a kind of compression that `zipfile` lacks NotImplementedError.
             raise WeightsError(f"truncated or damaged at {name} ({error})") from None
 
     if root + "byteorder" in entries and read(root + "byteorder") != b"little":
