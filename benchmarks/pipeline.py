@@ -160,8 +160,9 @@ def extractor(
 
 def run_all(path: str, made: Any) -> int:
     """A run without a disk: rows of one video, decoding beside the model. The number of rows."""
+    from tubelet.batches import Batches
     from tubelet.overlap import prefetch
-    from tubelet.pipeline import Batches, record_video
+    from tubelet.pipeline import record_video
     from tubelet.recording import Source
 
     batches = Batches([made])

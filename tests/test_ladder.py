@@ -23,7 +23,7 @@ RUNGS = [
         "align",
     },
     {"inputs", "recording", "modality", "collection"},
-    {"lanes", "reuse"},
+    {"lanes", "reuse", "batches"},
     {"presets", "pipeline", "annotations"},
     {"recipe"},
     {"classify", "overlap", "verify", "compare", "scores"},

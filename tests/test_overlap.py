@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny import TinyModel
+from tubelet.batches import Batches
 from tubelet.overlap import prefetch
-from tubelet.pipeline import Batches, Extractor, extract_video, record_video
+from tubelet.pipeline import Extractor, extract_video, record_video
 from tubelet.recording import Source
 
 

@@ -7,17 +7,18 @@ frames ──┬─▶ lane 0: windows, view (RGB) ─▶ rows
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tubelet.decode.base import Color
+from tubelet.decode.base import Color, open_video
 from tubelet.flow.base import FlowConfig
 from tubelet.gather import Gatherer, Row
 from tubelet.modality import FlowSource, Shot, in_step, open_source, preparer
-from tubelet.recording import Tally
+from tubelet.recording import Reading, Source, Tally
 from tubelet.transform import Prepared, ViewConfig, black
-from tubelet.types import Frame, VideoReader
+from tubelet.types import DecodeEvents, Frame, VideoInfo, VideoReader
 from tubelet.window import WindowConfig, row_limit, timeline
 
 
@@ -119,3 +120,37 @@ def _each_promised(
     for lane, gatherer in enumerate(gatherers):
         for row in gatherer.finish():
             yield lane, row
+
+
+Opening = Callable[[Source, Sequence[Lane], Tally], AbstractContextManager[Reading]]
+"""How a video is read for the rows of some lanes; the tally is kept up to date."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """A video that this process decodes. `wanted`: as in `each_row`."""
+
+    reader: VideoReader
+    source: Source
+    lanes: Sequence[Lane]
+    tally: Tally
+    wanted: Sequence[range] | None = None
+
+    @property
+    def info(self) -> VideoInfo:
+        return self.reader.info
+
+    @property
+    def events(self) -> DecodeEvents:
+        return self.reader.events
+
+    def rows(self) -> Iterator[tuple[int, Row[Prepared]]]:
+        span = self.source.start_s, self.source.end_s
+        return each_row(self.reader, self.lanes, *span, self.tally, self.wanted)
+
+
+@contextmanager
+def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[Here]:
+    """Decode the whole video in this process, in one pass."""
+    with open_video(source.path, color=lanes[0].color, fps=source.fps) as reader:
+        yield Here(reader, source, lanes, tally)

@@ -8,10 +8,8 @@ This is the readable path; it decides the numbers.
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from numpy.typing import NDArray
 
 from tubelet import __version__
+from tubelet.batches import Batches
 from tubelet.config import to_plain
 from tubelet.decode.base import open_video
-from tubelet.errors import FeatureError, UsageError, did_you_mean
+from tubelet.errors import UsageError, did_you_mean
 from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.flow.pool import shared_pool
 from tubelet.gather import Row
-from tubelet.lanes import Lane, each_row
+from tubelet.lanes import Lane, Opening, each_row, open_here
 from tubelet.modality import flow_facts, uses_flow
 from tubelet.models.device import (
     arithmetic,
@@ -36,9 +35,9 @@ from tubelet.models.device import (
     sent,
 )
 from tubelet.models.reduce import Keep, channels_second, reduce_map, source_tap
+from tubelet.models.weights.digest import digest_of
 from tubelet.pulse import PULSE
 from tubelet.recording import (
-    Reading,
     Recording,
     Source,
     Tally,
@@ -48,7 +47,7 @@ from tubelet.recording import (
 )
 from tubelet.reuse import FrameMaps, frame_maps
 from tubelet.transform import Prepared, ViewConfig, black, to_clip, view_config
-from tubelet.types import DecodeEvents, Features, VideoInfo, VideoReader
+from tubelet.types import Features, VideoReader
 from tubelet.window import WindowConfig
 
 if TYPE_CHECKING:
@@ -265,108 +264,11 @@ class Extractor:
         return grouped.cpu().numpy()
 
 
-def digest_of(model: Any) -> str:
-    """SHA-256 of the released weights file; of the numbers where weights are in no file."""
-    known = getattr(model, "weights_sha256", None)
-    if known:
-        return known
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 Watcher = Callable[[int, Row[Prepared]], None]
 """Called with (extractor's index, row) before the row goes to the model."""
 
 Ahead = Callable[[Iterator[tuple[int, Row[Prepared]]]], Iterator[tuple[int, Row[Prepared]]]]
 """The same rows in the same order."""
-
-
-Opening = Callable[[Source, Sequence[Lane], Tally], AbstractContextManager[Reading]]
-"""How a video is read for the rows of some lanes; the tally is kept up to date."""
-
-
-@dataclass(frozen=True)
-class Here:
-    """A video that this process decodes. `wanted`: as `rows` of `lanes.each_row`."""
-
-    reader: VideoReader
-    source: Source
-    lanes: Sequence[Lane]
-    tally: Tally
-    wanted: Sequence[range] | None = None
-
-    @property
-    def info(self) -> VideoInfo:
-        return self.reader.info
-
-    @property
-    def events(self) -> DecodeEvents:
-        return self.reader.events
-
-    def rows(self) -> Iterator[tuple[int, Row[Prepared]]]:
-        span = self.source.start_s, self.source.end_s
-        return each_row(self.reader, self.lanes, *span, self.tally, self.wanted)
-
-
-@contextmanager
-def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[Here]:
-    """Decode the whole video in this process, in one pass."""
-    with open_video(source.path, color=lanes[0].color, fps=source.fps) as reader:
-        yield Here(reader, source, lanes, tally)
-
-
-class Batches:
-    """Windows on their way through the models: one line per extractor, shared by all videos.
-
-    A batch may hold windows of several videos when the batch size is above 1. What goes wrong in
-    a model is written into the recordings that it concerns, and never raised.
-    """
-
-    def __init__(
-        self,
-        extractors: Sequence[Extractor],
-        on_rows: Callable[[Recording, float], None] | None = None,
-    ) -> None:
-        self.extractors = extractors
-        self._on_rows = on_rows
-        self._waiting: list[list[tuple[Recording, Row[Prepared]]]] = [[] for _ in extractors]
-
-    def push(self, lane: int, recording: Recording, row: Row[Prepared]) -> None:
-        """One more window of a video for extractor `lane`."""
-        self._waiting[lane].append((recording, row))
-        if len(self._waiting[lane]) >= self.extractors[lane].batch_size:
-            self._run(lane)
-
-    def flush(self) -> None:
-        """Run what waits, however few."""
-        for lane, waiting in enumerate(self._waiting):
-            if waiting:
-                self._run(lane)
-
-    def _run(self, lane: int) -> None:
-        batch = [(rec, row) for rec, row in self._waiting[lane] if rec.fault is None]
-        self._waiting[lane] = []
-        if not batch:
-            return
-        try:
-            outputs = self.extractors[lane].forward([row for _, row in batch])
-        except Exception as error:  # noqa: BLE001 whatever it is, it is this batch's failure
-            for recording, row in batch:
-                recording.fail("model", error, row.window.own[-1])
-            return
-        for (recording, row), values in zip(batch, outputs, strict=True):
-            try:
-                if recording.fault is None:
-                    recording.append(row, values)
-            except FeatureError as error:
-                recording.fail("model", error, row.window.own[-1])
-            except Exception as error:  # noqa: BLE001 a full disk, or a bug: this video's failure
-                recording.fail("store", error, row.window.own[-1])
-            if self._on_rows:
-                self._on_rows(recording, row.end_s)
 
 
 def record_video(

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from tests_support import tiny
+from tubelet.batches import Batches
 from tubelet.decode.base import scan_video
 from tubelet.decode.part import PartReader
 from tubelet.decode.synthetic import number_picture, read_number
 from tubelet.encode import Encoding, encode
 from tubelet.errors import NotSplittable
 from tubelet.overlap import prefetch
-from tubelet.pipeline import Batches, record_video
+from tubelet.pipeline import record_video
 from tubelet.recording import Recording, Source
 from tubelet.scale.cuts import cut
 from tubelet.scale.parts import Desk, check, opening_of

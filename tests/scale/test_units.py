@@ -9,7 +9,7 @@ from tests_support import tiny, video
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.inputs.local import Openers
-from tubelet.pipeline import Here, open_here
+from tubelet.lanes import Here, open_here
 from tubelet.recording import Source, Tally
 from tubelet.scale.remote import Distant, Errand, decode, packed, unpacked
 from tubelet.scale.units import GROUP_VIDEOS, groups

@@ -17,12 +17,14 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from tubelet.batches import Batches
 from tubelet.errors import DamagedVideo, StoreError, TubeletError
 from tubelet.gather import Row
 from tubelet.inputs import Input, fingerprint, on_disk
 from tubelet.inputs.local import Openers
+from tubelet.lanes import Opening, open_here
 from tubelet.overlap import prefetch
-from tubelet.pipeline import Batches, Extractor, Opening, open_here, record_video
+from tubelet.pipeline import Extractor, record_video
 from tubelet.pulse import PULSE
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims

@@ -27,8 +27,7 @@ from tubelet.config import stable_hash
 from tubelet.decode.part import PartReader
 from tubelet.decode.scan import Entries, Timeline, scan
 from tubelet.errors import NotSplittable, StoreError
-from tubelet.lanes import Lane
-from tubelet.pipeline import Here, Opening
+from tubelet.lanes import Here, Lane, Opening
 from tubelet.recording import Recording, Source, Tally
 from tubelet.scale.claims import HIDDEN
 from tubelet.scale.cuts import Part, cut

@@ -19,8 +19,7 @@ from tubelet.errors import VideoError
 from tubelet.gather import Row
 from tubelet.inputs import Input, on_disk
 from tubelet.inputs.local import Openers
-from tubelet.lanes import Lane
-from tubelet.pipeline import Opening, open_here
+from tubelet.lanes import Lane, Opening, open_here
 from tubelet.recording import Source, Tally
 from tubelet.scale.cuts import Part
 from tubelet.scale.parts import Desk, opening_of

@@ -15,12 +15,13 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from tubelet.batches import Batches
 from tubelet.errors import NotSplittable, StoreError, TubeletError
 from tubelet.inputs import Input
 from tubelet.inputs.local import Openers
-from tubelet.lanes import Lane
+from tubelet.lanes import Lane, Opening
 from tubelet.overlap import prefetch
-from tubelet.pipeline import Batches, Extractor, Opening, record_video
+from tubelet.pipeline import Extractor, record_video
 from tubelet.recording import Recording, Source, Tally
 from tubelet.scale.job import Outcome
 from tubelet.scale.local import Worker
