@@ -249,7 +249,8 @@ def measurement() -> list[str]:
     """How the costs were measured, in words."""
     data = json.loads((ROOT / "benchmarks" / "cost.json").read_text("utf-8"))
     measured = [row for row in data["networks"].values() if row["visits"]]
-    visits = [len(row["visits"]) for row in measured]
+    visits = sorted({len(row["visits"]) for row in measured})
+    count = " to ".join(str(n) for n in dict.fromkeys((visits[0], visits[-1])))
     reference = zoo.entry_for(f"{data['reference']}.k400")
     commands = ", ".join(f"`{command}`" for command in data["commands"])
     apart = spread(measured)
@@ -257,7 +258,7 @@ def measurement() -> list[str]:
     return [
         f"Cost is CPU time of one clip (batch 1, float32) relative to `{data['reference']}` "
         f"({clip(reference)} frames, crop {reference.clip.crop}), which was measured in turn with "
-        f"the others: {len(measured)} networks, median of {min(visits)} to {max(visits)} visits, "
+        f"the others: {len(measured)} networks, median of {count} visits, "
         f"{data['threads']} thread, {data['machine']}, torch {data['torch']}, {data['date']}: "
         f"{commands}. The machine was busy: where a network was visited more than once, its "
         f"ratios lie {apart:.0%} apart in the median. Read them as such; no absolute time is given."
