@@ -1,15 +1,18 @@
 """Every checkpoint layout: complete key lists, one to one, and refusal of what does not belong."""
 
 import json
+import pickle
 import re
 from dataclasses import replace
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from tubelet.cli import convert
 from tubelet.errors import KeyMismatch
 from tubelet.models import zoo
-from tubelet.models.registry import config_of
+from tubelet.models.registry import config_of, create_model
 from tubelet.models.weights import load, pyslowfast, pyslowfast_mvit
 from tubelet.models.weights.checkpoint import Checkpoint
 
@@ -265,3 +268,34 @@ def test_the_network_for_pictures_and_videos_has_names_of_its_own():
     clip = torch.zeros(1, 3, 8, 64, 64, device="meta")
     dense = model.eval().features(clip, ("dense_logits",))["dense_logits"]
     assert dense.shape == (1, 1, 1, 1, entry.classes)
+
+
+def random_tensors(pairs):
+    generator = torch.Generator().manual_seed(0)
+    return {pair[0]: torch.rand(pair[2], generator=generator) for pair in pairs}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pytorchvideo.x3d_m (also xs, s)",
+        "mmaction2.x3d_m",
+        "torchvision.mvit_v2_s",
+        "caffe2.c2d_r50_nopool",
+    ],
+)
+def test_converted_files_are_bit_equal(maps, tmp_path, name):
+    source, target = tmp_path / "weights", tmp_path / "x.safetensors"
+    tensors = random_tensors(maps[name]["pairs"])
+    if name.startswith("caffe2"):
+        blobs = {key: value.numpy() for key, value in tensors.items()}
+        source.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
+    else:
+        wrapped = {"state_dict": tensors} if name.startswith("mmaction2") else tensors
+        torch.save(wrapped, source)
+    entry = zoo.entry_for(NETWORKS[name])
+    arguments = [str(source), "-o", str(target), "-m", entry.id]
+    assert CliRunner().invoke(convert.command, arguments, standalone_mode=False).exception is None
+    first, again = (create_model(entry.id, weights=str(p)).state_dict() for p in (source, target))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[key], again[key]) for key in first)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import torch
 import tubelet
 from tubelet.errors import KeyMismatch, UnknownName, UsageError, WeightsError
 from tubelet.models import class_names, i3d, registry, zoo
+from tubelet.models.registry import create_model
 from tubelet.models.weights.load import save
+from tubelet.pipeline import Extractor
 
 DEFAULT = "i3d_inception_rgb_scratch.k400_jax"
 
@@ -134,3 +137,32 @@ def test_class_names(dataset, count, index, name):
     assert names[index] == name
     with pytest.raises(UnknownName, match="did you mean 'kinetics400'"):
         class_names.labels("kinetics40")
+
+
+def test_every_released_checkpoint_is_here_with_its_own_clip_or_a_reason(shared):
+    rows = json.loads((shared / "zoo" / "zoo.json").read_text())["entries"]
+    refused = {row["zoo_id"]: row["why"] for row in zoo.table().not_runnable}
+    assert all(refused.values())
+    for row in rows:
+        if row["id"] in refused:
+            continue
+        entry = zoo.entry_for(row["id"])
+        clip, expected = entry.clip, {}
+        stated = {"frames": "num_frames", "interval": "sampling_rate"}
+        expected |= {ours: row[theirs] for ours, theirs in stated.items() if row[theirs]}
+        assert {name: getattr(clip, name) for name in expected} == expected, row["id"]
+        if row["mean"]:
+            scale = 255 if "255" in row["input_range"] else 1
+            mean = [x / scale for x in row["mean"]][: clip.channels]
+            assert clip.mean == pytest.approx(mean, abs=1e-6), row["id"]
+        classes = 0 if entry.classes == 0 else row["num_classes"]
+        assert (entry.classes, entry.layout) == (classes, row["layout"]), row["id"]
+
+
+def test_the_clip_of_the_weights_is_in_the_recipe():
+    entry = zoo.entry_for("x3d_s.k400")
+    recipe = Extractor(create_model("x3d_s", weights=None), device="cpu").recipe()
+    window, view, clip = recipe["window"], recipe["view"], entry.clip
+    assert (window["frames"], window["interval"]) == (clip.frames, clip.interval) == (13, 6)
+    assert (view["short_side"], view["crop"]) == (clip.short_side, clip.crop) == (182, 160)
+    assert (tuple(view["mean"]), tuple(view["std"])) == (clip.mean, clip.std)
