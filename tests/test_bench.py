@@ -1,17 +1,20 @@
 """What the benchmarks measure with."""
 
 import os
+import signal
 import xml.etree.ElementTree as ET
 
 import pytest
 import torch
 
+from tubelet.bench import ceilings
 from tubelet.bench.ceilings import copy_gb_s, product, product_gflops
 from tubelet.bench.chart import bars_svg
 from tubelet.bench.networks import operations
 from tubelet.bench.run import network
 from tubelet.bench.timing import Spread, Subject, interleaved, speedup
 from tubelet.models import x3d
+from tubelet.models.fast import fused
 
 
 def sum_of(power):
@@ -40,6 +43,21 @@ def test_what_fails_in_a_subject_is_raised_here():
         Subject(sum_of, -1, keeps_memory=False)
 
 
+def endless(power):
+    return lambda size: sum(iter(int, 1))
+
+
+def test_a_subject_in_the_middle_of_its_work_is_left_alone_by_ctrl_c_and_ended_by_close():
+    subject = Subject(endless, 1, keeps_memory=False)
+    subject._pipe.send(1)
+    assert subject._process.pid is not None
+    os.kill(subject._process.pid, signal.SIGINT)
+    subject._process.join(0.2)
+    assert subject._process.is_alive()
+    subject.close()
+    assert not subject._process.is_alive()
+
+
 def test_subjects_take_turns():
     order = []
     interleaved({k: lambda k=k: order.append(k) or 1.0 for k in "ab"}, rounds=2, warmups=1)
@@ -56,6 +74,13 @@ def test_rates_count_two_operations_per_multiply_add():
     assert product_gflops(2.0, 3) == pytest.approx(3 * 2 * 2048**3 / 2 / 1e9)
     assert copy_gb_s(0.5, 2) == pytest.approx(2.0)
     product("fp32", True)(1)
+
+
+def test_a_cpu_that_lays_nothing_out_has_its_plain_product(monkeypatch):
+    monkeypatch.setattr(ceilings, "SIDE", 64)
+    monkeypatch.setattr(fused, "runs", lambda device, dtype: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", None)  # as where it is missing
+    product("bf16", True)(1)
 
 
 def test_operations_are_counted_on_shapes():

@@ -8,10 +8,11 @@ from click.testing import CliRunner
 
 from tests_support import video
 from tubelet.bench import machine
-from tubelet.bench.run import Ask, recommend
+from tubelet.bench import run as measuring
+from tubelet.bench.run import Ask, measure, recommend
 from tubelet.cli import group
 from tubelet.cli.bench import table
-from tubelet.errors import UnknownName, UsageError
+from tubelet.errors import NotAVideo, UnknownName, UsageError
 
 MODEL = "x3d_xs.k400"
 
@@ -107,6 +108,17 @@ def test_a_damaged_file_is_no_measurement(text):
     assert machine.seconds_per_clip(MODEL, "fp32") is None
 
 
+def test_a_cache_that_cannot_be_written_costs_the_memory_and_not_the_result(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path / "file" / "cache"))
+    made = result(fp32=kinds(b1=at(0.5)))
+    made["recommended"] = [recommend(MODEL, made["models"][MODEL], made)]
+    monkeypatch.setattr(measuring, "measure", lambda ask, say: made)
+    shown = CliRunner().invoke(group, ["bench", "-m", MODEL, "--json"])
+    assert shown.exit_code != 0
+    assert MODEL in json.loads(shown.stdout)["models"]
+
+
 def test_the_faster_precision_and_batch_must_be_worth_it():
     # 60 s at 30 frames/s are 37.5 rows of 4 frames, every 12th.
     found = advice(fp32=kinds(b1=at(1.0)), bf16=kinds(b1=at(0.4), b4=at(0.39)))
@@ -140,3 +152,13 @@ def test_wrong_usage_is_found_before_anything_runs():
             Ask([MODEL], **wrong)
     with pytest.raises(UnknownName, match="x3d_xs"):
         run("bench", "-m", "x3d_xss.k400", "--rounds", 1)
+
+
+def test_a_file_that_is_no_video_is_told_before_anything_is_timed(tmp_path):
+    text = tmp_path / "a.mp4"
+    text.write_text("no video")
+    asked = Ask([MODEL], precisions=("fp32",), video=str(text))
+    said = []
+    with pytest.raises(NotAVideo, match="no video"):
+        measure(asked, said.append)
+    assert said == ["decoding and preparing"]

@@ -17,13 +17,18 @@ COPY_MB = 256
 
 
 def product(dtype: str, packed: bool) -> Call:
-    """A matrix product of side 2048; one repetition is `size` of them."""
+    """A matrix product of side 2048; one repetition is `size` of them.
+
+    packed: where oneDNN lays out factors of this type, which not every CPU can.
+    """
     import torch
+
+    from tubelet.models.fast.fused import runs
 
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]
     a, b = torch.randn(SIDE, SIDE).to(kind), torch.randn(SIDE, SIDE).to(kind)
     multiply: Callable[[], Any] = lambda: a @ b  # noqa: E731
-    if packed:
+    if packed and runs("cpu", kind):
         laid_out = torch.ops.mkldnn._reorder_linear_weight(b, SIDE)
         multiply = lambda: torch.ops.mkldnn._linear_pointwise(  # noqa: E731
             a, laid_out, None, "none", [], ""

@@ -53,6 +53,8 @@ def measure(ask: Ask, say: Callable[[str], None]) -> dict[str, Any]:
     """Everything as plain data; `say` hears what is measured now. UsageError for unknown names."""
     clips = {model: clip_of(model) for model in ask.models}
     threads = ask.threads or cores()
+    say("decoding and preparing")  # first: a file that is no video is told at once
+    video = video_stages(ask.video, ask.rounds)
     say("the machine")
     products = {
         (precision, packed): Subject(product, precision, packed, keeps_memory=True, threads=threads)
@@ -65,10 +67,9 @@ def measure(ask: Ask, say: Callable[[str], None]) -> dict[str, Any]:
             "threads": threads,
             "rounds": ask.rounds,
             "ceilings": ceilings(products, ask, threads),
+            "video": video,
+            "models": {},
         }
-        say("decoding and preparing")
-        result["video"] = video_stages(ask.video, ask.rounds)
-        result["models"] = {}
         for model, clip in clips.items():
             say(model)
             result["models"][model] = of_model(model, clip, ask, threads, products)

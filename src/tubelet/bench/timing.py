@@ -12,7 +12,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
-import resource
+import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,14 +69,16 @@ class Subject:
         return value
 
     def close(self) -> None:
-        """End the child."""
+        """End the child, whatever it is doing."""
         self._pipe.close()
+        self._process.terminate()
         self._process.join()
 
 
 def _child(
     pipe: Connection, make: Callable[..., Call], args: Any, keeps_memory: bool, threads: int | None
 ) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     if keeps_memory:
         keep_memory()
     try:
@@ -88,15 +91,24 @@ def _child(
         while True:
             try:
                 size = pipe.recv()
-            except EOFError:
+            except EOFError:  # the parent is gone
                 return
             start = time.perf_counter()
             call(size)
             seconds = time.perf_counter() - start
-            peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            pipe.send((True, (seconds, peak_kb / 1024)))
+            pipe.send((True, (seconds, _peak_mb())))
     except Exception as error:  # noqa: BLE001 - told to the parent, who raises
         pipe.send((False, f"{type(error).__name__}: {error}"))
+
+
+def _peak_mb() -> float:
+    """Of this process; 0 on Windows, where Python does not tell it."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)  # bytes there, else KiB
 
 
 def interleaved(

@@ -21,7 +21,7 @@ from tubelet.cli.options import DEBUG, DEFAULT_MODEL
     "precisions",
     multiple=True,
     type=click.Choice(["fp32", "bf16"]),
-    help="Repeat for several. [both]",
+    help="Repeat for several. [fp32, and bf16 where the CPU has units for it]",
 )
 @click.option("--batch-size", "batches", multiple=True, type=int, help="Repeat. [1 and 4]")
 @click.option("--rounds", type=int, default=5, show_default=True, help="Repetitions, in turns.")
@@ -40,19 +40,20 @@ def command(models: tuple[str, ...], as_json: bool, **choices: Any) -> int:
     """
     from tubelet.bench.machine import remember
     from tubelet.bench.run import Ask, measure
+    from tubelet.models.device import has_bf16_units
 
+    usual = ("fp32", "bf16") if has_bf16_units("cpu") else ("fp32",)
     ask = Ask(
         models=tuple(dict.fromkeys(models)) or (DEFAULT_MODEL,),
-        precisions=tuple(dict.fromkeys(choices["precisions"])) or ("fp32", "bf16"),
+        precisions=tuple(dict.fromkeys(choices["precisions"])) or usual,
         batches=tuple(sorted(set(choices["batches"]))) or (1, 4),
         rounds=choices["rounds"],
         threads=choices["threads"],
         video=choices["video"],
     )
     result = measure(ask, lambda what: print(f"measuring {what} ...", file=sys.stderr))
-    kept = remember(result)
     click.echo(json.dumps(result, indent=1) if as_json else table(result))
-    print(f"kept in {kept}", file=sys.stderr)
+    print(f"kept in {remember(result)}", file=sys.stderr)  # last: the cache may not be writable
     return 0
 
 
