@@ -7,7 +7,7 @@ equal. A family has a function here that rebuilds its network from other parts: 
 convolutional ones, `mvit` for the transformers. A network of another kind is returned as it is.
 
 Float32 rows are within 2e-5 of the readable network's (largest difference over largest value),
-as near as that one is to the reference, and do not depend on anything but their own clip.
+as near as that one is to the reference, and do not depend on the clips before and after them.
 """
 
 from __future__ import annotations

@@ -37,7 +37,22 @@ def runs(device: str, dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
-class FusedConv(nn.Module):
+class LaidOut(nn.Module):
+    """A module whose `weight` oneDNN lays out at first use; `packed` says whether it has."""
+
+    weight: nn.Parameter
+    packed: bool
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What oneDNN laid out cannot be copied or sent; its plain form can."""
+        state = dict(self.__dict__)
+        if self.packed:
+            weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)
+            state |= {"_parameters": {**self._parameters, "weight": weight}, "packed": False}
+        return state
+
+
+class FusedConv(LaidOut):
     """One step of the file's picture. x [B, C, T, H, W], channels last; so is what comes out.
 
     norm: folded in; None or an identity where there is none. relu: what act is, else the identity.
@@ -99,14 +114,6 @@ class FusedConv(nn.Module):
         return F.conv3d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What oneDNN laid out cannot be copied or sent; its plain form can."""
-        state = dict(self.__dict__)
-        if self.packed:
-            weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)
-            state |= {"_parameters": {**self._parameters, "weight": weight}, "packed": False}
-        return state
 
 
 @torch.no_grad()

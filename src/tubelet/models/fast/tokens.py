@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.fast.fused import FusedConv
+from tubelet.models.fast.fused import FusedConv, LaidOut
 from tubelet.models.pooling_attention import Mlp, Pool, SkipPool
 from tubelet.models.trunk import Grid
 
@@ -35,7 +35,7 @@ def product(x: Tensor, matrix: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, matrix, None, "none", [], "")
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(LaidOut):
     """Rows [N, K] to [N, M], the matrix laid out by oneDNN at first use."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype) -> None:
@@ -63,14 +63,6 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise.binary(
             x, other, self._matrix(len(x)), self.bias, "add"
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What oneDNN laid out cannot be copied or sent; its plain form can."""
-        state = dict(self.__dict__)
-        if self.packed:
-            weight = nn.Parameter(self.weight.to_dense(), requires_grad=False)
-            state |= {"_parameters": {**self._parameters, "weight": weight}, "packed": False}
-        return state
 
 
 def packed(linear: nn.Linear, dtype: torch.dtype) -> PackedLinear:
