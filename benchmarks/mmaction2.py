@@ -1,6 +1,7 @@
 """mmaction2's own networks against ours with the same weights, for every entry of the table.
 
-    python benchmarks/mmaction2.py --v1 MMACTION2 --v0 MMACTION2_0X [--only TEXT] [-o FILE.md]
+    python benchmarks/mmaction2.py --v1 MMACTION2 --v0 MMACTION2_0X --table ZOO.json [--only TEXT]
+        [-o FILE.md]
 
 --v1, --v0: checkouts of the branches 1.x (tag v1.2.0 or later) and 0.x (tag v0.24.1; its
 configurations are built with the code of 1.x). Beside tubelet: `pip install mmengine einops decord
@@ -20,7 +21,6 @@ import json
 import logging
 import sys
 import tempfile
-import types
 import warnings
 from dataclasses import dataclass
 from importlib import resources
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stub import Stub
 from torch import Tensor, nn
 
 import tubelet
@@ -41,17 +42,6 @@ RENAMED = {
     "slowonly_kinetics_pretrained_r50_4x16x1_120e": "slowonly_k400_pretrained_r50_4x16x1_120e"
 }
 """Configurations that the table of the source names and its repository has under another name."""
-
-
-class Stub(types.ModuleType):
-    """A module in which every name exists and nothing works."""
-
-    __path__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
 
 
 @dataclass
@@ -193,7 +183,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--v1", type=Path, required=True)
     parser.add_argument("--v0", type=Path, required=True)
-    parser.add_argument("--table", type=Path, required=True, help="zoo.json, names of configs")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        required=True,
+        help="JSON, {entries: [{id, config: path in the checkout}]}",
+    )
     parser.add_argument("--only", default="")
     parser.add_argument("--most", type=float, default=300, help="GFLOPs of a network")
     parser.add_argument("-o", "--out", type=Path)
@@ -212,7 +207,7 @@ def main() -> None:
             results.append(Result(entry["id"], None, "", "", "left out: too large"))
         else:
             config = Config.fromfile(str(config_path(entry, configs, args)))
-            results.append(compare({**entry}, config))
+            results.append(compare(entry, config))
         last = results[-1]
         print(last.id, last.error, last.theirs, "|", last.ours, last.note, flush=True)
     if args.out:

@@ -26,7 +26,6 @@ import importlib
 import json
 import os
 import sys
-import types
 import warnings
 from datetime import date
 from pathlib import Path
@@ -34,6 +33,7 @@ from statistics import mean
 from typing import Any
 
 import torch
+from stub import Stub
 
 from tubelet.bench.ceilings import copy, copy_gb_s, product, product_gflops
 from tubelet.bench.chart import bars_svg
@@ -65,17 +65,6 @@ FAMILIES = {
     "x3d": ("x3d",),
     "mvit": ("mvit", "rev"),
 }
-
-
-class Stub(types.ModuleType):
-    """A module in which every name exists and nothing works."""
-
-    __path__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
 
 
 def peer(function: str, model: str) -> Call:

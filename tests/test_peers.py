@@ -9,11 +9,11 @@ Its imports of torchvision (RoIAlign and transforms, which these networks do not
 
 import importlib
 import sys
-import types
 import warnings
 
 import pytest
 import torch
+from benchmarks.stub import Stub
 
 import tubelet
 
@@ -28,17 +28,6 @@ PEERS = {  # their function -> our entry, clip [T, side]
     "x3d_s": ("x3d_s_k400_ptv", 13, 160),
     "mvit_base_16x4": ("mvit_v1_b_16x4_k400_ptv", 16, 224),
 }
-
-
-class Stub(types.ModuleType):
-    """A module in which every name exists and nothing works."""
-
-    __path__ = ()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ class PartReader:
                 while pictures:
                     yield pictures.pop(0)
             yield from stream.decode(None)
-        except (av.error.FFmpegError, IndexError) as error:
+        except (av.error.FFmpegError, IndexError) as error:  # see pyav._Pass._demux
             self._fail(f"reading ends early: {error}")
 
     def _index(self, picture: VideoFrame) -> int:
