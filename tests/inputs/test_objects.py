@@ -8,7 +8,9 @@ import pytest
 from tests_support import failures, go, tree, video
 from tubelet.errors import UsageError
 from tubelet.inputs import collect
+from tubelet.inputs.objects import fetched
 from tubelet.inputs.types import object_scheme
+from tubelet.pulse import CELLS, PULSE
 
 pytest.importorskip("s3fs", reason="needs tubelet[s3]")
 pytest.importorskip("flask_cors", reason="needs moto's server")
@@ -64,6 +66,16 @@ def test_a_changed_object_is_done_again(films, tmp_path, monkeypatch):
     films.put_file(str(video(tmp_path / "new.mp4", seed=9)), "films/a.mp4")
     films.invalidate_cache()
     assert go(["s3://films/a.mp4"], tmp_path / "out")[1].kinds() == {"a": "extracted"}
+
+
+def test_pieces_that_arrive_are_signs_of_life(films, tmp_path, monkeypatch):
+    """Or the time limit would end the download of a large video."""
+    films.pipe_file("films/large.mp4", bytes(1 << 20))
+    cells = [0] * CELLS
+    monkeypatch.setattr(PULSE, "_cells", cells)
+    with fetched("s3://films/large.mp4", tmp_path) as copy:
+        assert copy.stat().st_size == 1 << 20
+    assert cells[0] >= 8
 
 
 def test_what_is_not_there(films, tmp_path):

@@ -65,8 +65,6 @@ def fingerprint(item: Input, openers: Openers) -> str | None:
             return hashlib.sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()[:16]
         if not stat.S_ISREG(os.stat(path).st_mode):
             return None  # a pipe or a device could block for ever
-        if not os.path.isfile(path):  # to open a pipe could take for ever
-            return None
         with open(path, "rb") as file:
             return sampled(file)
     except (OSError, ValueError):

@@ -14,6 +14,7 @@ from typing import Any
 
 from tubelet.errors import UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, object_scheme, suffix_of
+from tubelet.pulse import PULSE
 
 EXTRAS = {"s3": "s3", "gs": "gs", "hdfs": "hdfs"}
 """Scheme -> the extra that brings what fsspec needs for it."""
@@ -31,6 +32,13 @@ def _open(url: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = EXTRAS[object_scheme(url)]
         raise UsageError(f"{url}: {error}; pip install 'tubelet[{extra}]'") from error
+
+
+def _beating() -> Any:
+    """Each piece that arrives is a sign of life."""
+    from fsspec.callbacks import Callback
+
+    return Callback(hooks={"beat": lambda *_args, **_kwargs: PULSE.beat()})
 
 
 def videos_below(url: str) -> Iterator[tuple[str, str]]:
@@ -69,7 +77,7 @@ def fetched(url: str, folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=folder, prefix="object-", suffix=suffix_of(url)) as file:
         try:
-            system.get_file(path, file.name)
+            system.get_file(path, file.name, callback=_beating())
         except Exception as error:  # every store has its own
             raise VideoError(f"{url}: cannot be fetched: {error}") from error
         if facts(url) != before:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from tubelet.errors import StoreError, UsageError
 from tubelet.store.base import RECIPE, RESERVED, load, read_record
+from tubelet.store.failures import Failures
 from tubelet.types import Features
 
 
@@ -79,17 +79,7 @@ def read_folders(path: str | Path) -> list[Finished]:
 
 def read_failures(path: Path) -> list[dict[str, Any]]:
     """Lines of failures.jsonl; lines that are not ours are left out."""
-    file = path / "failures.jsonl"
-    lines = file.read_bytes().splitlines() if file.exists() else []
-    found: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("id"), str):
-            found.append(record)
-    return found
+    return list(Failures(path).read().values())
 
 
 def _ids(root: Path) -> Iterator[str]:
