@@ -41,6 +41,8 @@ from tubelet.scale.local import run
 from tubelet.store.base import open_folder
 
 FPS, SIZE = 25, (640, 360)
+BUSY = 0.5
+"""Processes that ran in the last minute before the first measurement, from which on it says so."""
 
 
 def movie(path, seconds, seed):
@@ -82,7 +84,10 @@ def main():
     parser.add_argument("--videos", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--machine", default=platform.machine(), help="What the report calls it.")
     asked = parser.parse_args()
+    load = os.getloadavg()[0]
+    busy = load > BUSY
     torch.set_num_threads(1)
     import ray
 
@@ -112,7 +117,8 @@ def main():
     ray.shutdown()
     record = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"AMD EPYC, {os.cpu_count()} cores, shared with other work",
+        "machine": f"{asked.machine}, {os.cpu_count()} cores{', shared with other work' * busy}",
+        "load_before": round(load, 2),
         "python": platform.python_version(),
         "videos": asked.videos,
         "seconds_each": asked.seconds,
