@@ -2,16 +2,17 @@
 
 import json
 from fractions import Fraction
+from functools import partial
 
-import numpy as np
 import pytest
 
+from scale_ray import damage
+from scale_ray import movie as numbered
 from tests_support import tiny
 from tubelet.batches import Batches
 from tubelet.decode.base import scan_video
 from tubelet.decode.part import PartReader
-from tubelet.decode.synthetic import number_picture, read_number
-from tubelet.encode import Encoding, encode
+from tubelet.decode.synthetic import read_number
 from tubelet.errors import NotSplittable
 from tubelet.overlap import prefetch
 from tubelet.pipeline import record_video
@@ -31,13 +32,7 @@ KINDS = [
 ]
 
 
-def movie(path, codec="h264", *, frames=N, **options):
-    encode(
-        (number_picture(i, width=64, height=48) for i in range(frames)),
-        path,
-        encoding=Encoding(codec, **options),
-    )
-    return str(path)
+movie = partial(numbered, frames=N)
 
 
 def in_parts(path, extractors, folder, *, part_s, start_s=None, end_s=None):
@@ -171,10 +166,7 @@ def test_damage_that_packets_do_not_show_is_refused_by_the_part(tmp_path):
     path = tmp_path / "a.mp4"
     movie(path, gop=12)
     found = scan_video(str(path))
-    data = bytearray(path.read_bytes())
-    middle = slice(len(data) * 4 // 10, len(data) * 6 // 10)
-    data[middle] = np.random.default_rng(0).bytes(len(data[middle]))
-    path.write_bytes(data)
+    damage(path)
     assert found.entries is not None
     with pytest.raises(NotSplittable, match="cannot be decoded by themselves"):
         list(PartReader(str(path), found, first=60, stop=100).frames())

@@ -2,16 +2,13 @@
 
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import tubelet
-from scale_ray import features, go_ray
+from scale_ray import damage, features, go_ray, movie, places_of_workers
 from tests_support import failures, go, tiny, tree, video
 from tiny import TinyModel
-from tubelet.decode.synthetic import number_picture
 from tubelet.encode import Encoding, encode
 from tubelet.window import WindowConfig
 
@@ -25,10 +22,7 @@ OPTIONS = {"num_cpus": 2, "object_store_memory": 150 << 20}
 def cluster():
     import ray
 
-    places = [str(Path(__file__).parents[1]), str(Path(tubelet.__file__).parents[1])]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(places))  # workers find `tiny` there
+    with places_of_workers():
         ray.init(address="local", include_dashboard=False, log_to_driver=False, **OPTIONS)
         yield ray
         ray.shutdown()
@@ -36,12 +30,13 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Five short ones and a long one, of several parts."""
+    """Four short ones, one that is none, and two of several parts, one of them damaged."""
     folder = tmp_path_factory.mktemp("videos")
     for k in range(4):
         video(folder / f"v{k}.mp4", frames=20 + k, seed=k)
-    pictures = (number_picture(i, width=64, height=48) for i in range(150))
-    encode(pictures, folder / "long.mp4", encoding=Encoding("h264", gop=12))
+    for name in ("long", "damaged"):
+        movie(folder / f"{name}.mp4", frames=150, gop=12)
+    damage(folder / "damaged.mp4")
     (folder / "broken.mp4").write_text("x")
     return folder
 
@@ -62,18 +57,22 @@ class Fatal(TinyModel):
 
 
 def test_the_same_files(cluster, videos, tmp_path):
-    """Short, long and broken videos, dense windows, taps; a second run has nothing to do."""
+    """Short, long and broken videos, dense windows, taps; a second run has nothing to do. What
+    cannot be made of parts is read as a whole, and leaves none."""
     extractor = tiny(window=WindowConfig(4, stride=2), taps=("mid",), logits=True)
     failed, _ = go([videos], tmp_path / "local", extractor)
     lost, heard = go_ray([videos], tmp_path / "ray", extractor, workers=2)
     assert (failed, lost) == (1, 1)
     assert features(tmp_path / "ray") == features(tmp_path / "local")
     assert heard.kinds() == {
-        "broken": "failed", "long": "extracted", **{f"v{k}": "extracted" for k in range(4)},
+        "broken": "failed", "long": "extracted", "damaged": "extracted",
+        **{f"v{k}": "extracted" for k in range(4)},
     }  # fmt: skip
+    assert any(note.startswith("damaged: read as a whole: ") for note in heard.notes)
+    assert heard.rows >= sum(outcome.rows for outcome in heard.outcomes) > 150
     assert not list((tmp_path / "ray/.tubelet").rglob("*.npz"))
     _, heard = go_ray([videos], tmp_path / "ray", extractor, workers=1)
-    assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 5]
+    assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 6]
 
 
 def test_a_worker_dies_and_a_poison_video_is_given_up(cluster, videos, tmp_path):

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import tubelet
 from launcher import Launcher
-from scale_ray import features, go_ray
+from scale_ray import features, go_ray, movie, places_of_workers
 from tests_support import Heard, failures, go, tiny, tree, video
 from tiny import TinyModel
-from tubelet.decode.synthetic import number_picture
 from tubelet.encode import Encoding, encode
 
 pytest.importorskip("ray", reason="needs tubelet[ray]")
@@ -27,8 +25,7 @@ def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     for k in range(24):
         video(folder / f"v{k:02}.mp4", frames=60 + k, seed=k)
-    pictures = (number_picture(i, width=64, height=48) for i in range(400))
-    encode(pictures, folder / "long.mp4", encoding=Encoding("h264", gop=12))
+    movie(folder / "long.mp4", frames=400, gop=12)
     return folder
 
 
@@ -45,10 +42,7 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
-    places = [str(Path(__file__).parents[1]), str(Path(tubelet.__file__).parents[1])]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", os.pathsep.join(places))
+    with places_of_workers():
         cluster = Cluster(
             initialize_head=True,
             head_node_args={

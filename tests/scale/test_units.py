@@ -4,15 +4,17 @@ import sys
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from tests_support import tiny, video
+from tubelet.cli import group
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.inputs.local import Openers
 from tubelet.lanes import Here, open_here
 from tubelet.recording import Source, Tally
 from tubelet.scale.remote import Distant, Errand, decode, packed, unpacked
-from tubelet.scale.units import GROUP_VIDEOS, groups
+from tubelet.scale.units import GROUP_VIDEOS, busy_workers, groups
 from tubelet.window import WindowConfig
 
 
@@ -29,6 +31,16 @@ def test_groups(tmp_path):
     assert max(len(u.items) for u in units) == GROUP_VIDEOS
     assert groups(items[:1], [1000.0], part_s=501)[0].step == "whole"
     assert groups([Input("gone", "nowhere")], [1000.0], part_s=1)[0].step == "whole"
+
+
+def test_every_worker_gets_something(tmp_path):
+    """A few short videos are spread, and one long video is work for all."""
+    (tmp_path / "long").touch()
+    short = [Input(str(k), "x") for k in range(5)]
+    units = groups(short, [1.0] * 5, part_s=300, workers=3)
+    assert [len(u.items) for u in units] == [2, 2, 1]
+    assert busy_workers(units, 8) == 3
+    assert busy_workers(groups([Input("long", str(tmp_path / "long"))], [900.0], 300, 8), 8) == 8
 
 
 def test_a_frame_is_sent_once(tmp_path):
@@ -77,3 +89,19 @@ def test_without_ray_the_error_names_the_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UsageError, match=r"pip install 'tubelet\[ray\]'"):
         import tubelet.scale.ray  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--ray-address", "auto"), "--ray-address is for --engine ray"),
+        (("--part-seconds", "9"), "--part-seconds is for --engine ray"),
+        (("--engine", "ray", "--device", "cpu,cpu"), "say --device cpu --workers 2"),
+    ],
+)
+def test_options_in_vain_are_refused(tmp_path, options, says):
+    arguments = ("extract", "synthetic:frames=9", "-o", str(tmp_path / "out"), *options)
+    done = CliRunner().invoke(group, arguments, standalone_mode=False)
+    assert isinstance(done.exception, UsageError)
+    assert says in str(done.exception)
+    assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ from tubelet.window import parse_fps
 @click.option(
     "--gpus-per-worker",
     type=click.FloatRange(0),
-    help="With --engine ray: GPUs of a worker; 0.5 puts two on each. [1 with --device cuda, or 0]",
+    help="With --engine ray: GPUs of a worker; 0.5 puts two on each. [1 where the device is cuda, "
+    "else 0]",
 )
 @click.option(
     "--part-seconds",
@@ -173,14 +175,14 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         devices=devices,
         timeout=choices["timeout"],
     )
-    if job.timeout:
+    engine = engine_of(choices, devices)
+    if job.timeout and engine is None:
         warm_up()
     if choices["threads"] is not None:
         import torch
 
         torch.set_num_threads(choices["threads"])
     extractors = build_extractors({**choices, "device": devices[0]})
-    engine = ray_engine(choices) if choices["engine"] == "ray" else None
     with Progress(len(job.inputs)) as progress:
         faster = faster_precision(extractors[0].precision, devices[0])
         if faster and not typed("precision"):
@@ -192,13 +194,25 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     return 1 if failures else 0
 
 
-def ray_engine(choices: dict[str, Any]) -> Any:
-    """The engine of --engine ray. UsageError where Ray is not installed."""
+def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
+    """What does the work; None for processes of this machine. UsageError for options in vain, and
+    where Ray is not installed."""
+    if choices["engine"] == "local":
+        given = [k for k in ("ray_address", "gpus_per_worker", "part_seconds") if typed(k)]
+        if given:
+            raise UsageError(f"--{given[0].replace('_', '-')} is for --engine ray; name that too")
+        return None
+    if len(devices) > 1:
+        raise UsageError(
+            f"--device {choices['device']} shares this machine's devices out, and --engine ray "
+            f"those of its cluster: say --device {devices[0].split(':')[0]} --workers "
+            f"{len(devices)}"
+        )
     from tubelet.scale.ray import Cluster, run_ray
 
     gpus = choices["gpus_per_worker"]
     if gpus is None:
-        gpus = float(choices["device"].startswith("cuda"))
+        gpus = float(devices[0].startswith("cuda"))
     cluster = Cluster(choices["ray_address"], gpus=gpus, part_s=choices["part_seconds"])
     return partial(run_ray, cluster=cluster)
 

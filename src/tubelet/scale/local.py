@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
@@ -84,6 +84,14 @@ def attempts_of(job: Job) -> dict[str, int]:
     """How often each input has failed so far."""
     lines = Failures(job.out).read()
     return {identity: line.get("attempts", 1) for identity, line in lines.items()}
+
+
+def failed_elsewhere(job: Job, item: Input, before: Mapping[str, int]) -> Outcome | None:
+    """That another run has tried an input since `before` (`attempts_of`), and what came of it."""
+    line = Failures(job.out).read().get(item.id)
+    if line is None or line.get("attempts", 1) <= before.get(item.id, 0):
+        return None
+    return Outcome(item.id, "failed", f"in another run: {line.get('message')}")
 
 
 @dataclass
@@ -184,8 +192,10 @@ class Worker:
         lanes = self._missing(item, mark)
         if not lanes:
             self._skip(item)
-        elif attempts_of(self.job).get(item.id, 0) > self._before.get(item.id, 0):
-            self._failed_elsewhere(item)
+        elif elsewhere := failed_elsewhere(self.job, item, self._before):
+            self.failed += 1
+            self.claims.release(item.id)
+            self.report.done(elsewhere)
         else:
             self._extract(item, lanes, mark)
             self._settle()
@@ -219,12 +229,6 @@ class Worker:
             book.forget(item.id)
         self.claims.release(item.id)
         self.report.done(Outcome(item.id, "skipped", "already done"))
-
-    def _failed_elsewhere(self, item: Input) -> None:
-        self.failed += 1
-        self.claims.release(item.id)
-        message = Failures(self.job.out).read().get(item.id, {}).get("message")
-        self.report.done(Outcome(item.id, "failed", f"in another run: {message}"))
 
     def _extract(self, item: Input, lanes: list[int], mark: str | None) -> None:
         """Read a video to its end. Its rows may wait in the batches afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from tubelet.scale.shard import weights
 
 GROUP_S = 60.0
 GROUP_VIDEOS = 16
-"""A group of short videos is at most this long, and at most so many."""
+"""A group of short videos is at most this long, and at most so many; smaller where some worker
+would get none."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,12 @@ class Unit:
     part: int = -1
 
 
-def groups(items: Sequence[Input], seconds: Sequence[float | None], part_s: float) -> list[Unit]:
+def groups(
+    items: Sequence[Input], seconds: Sequence[float | None], part_s: float, workers: int = 1
+) -> list[Unit]:
     """Units of all inputs, longest first; videos of two parts or more begin with their plan."""
     loads = weights(seconds)
+    most = min(GROUP_VIDEOS, math.ceil(len(items) / workers))
     units: list[Unit] = []
     group: list[Input] = []
     length = 0.0
@@ -34,7 +39,7 @@ def groups(items: Sequence[Input], seconds: Sequence[float | None], part_s: floa
         if seconds[i] is not None and loads[i] >= 2 * part_s and os.path.isfile(items[i].path):
             units.append(Unit("plan", (items[i],)))
             continue
-        if group and (length + loads[i] > GROUP_S or len(group) >= GROUP_VIDEOS):
+        if group and (length + loads[i] > GROUP_S or len(group) >= most):
             units.append(Unit("whole", tuple(group)))
             group, length = [], 0.0
         group.append(items[i])
@@ -42,3 +47,9 @@ def groups(items: Sequence[Input], seconds: Sequence[float | None], part_s: floa
     if group:
         units.append(Unit("whole", tuple(group)))
     return units
+
+
+def busy_workers(units: Sequence[Unit], workers: int) -> int:
+    """How many of `workers` have something to do: a long video is work for all of them."""
+    long = any(unit.step == "plan" for unit in units)
+    return workers if long else min(workers, len(units))

@@ -17,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tubelet.batches import Batches
 from tubelet.errors import NotSplittable, StoreError, TubeletError
-from tubelet.inputs import Input
+from tubelet.inputs import Input, fingerprint
 from tubelet.inputs.local import Openers
 from tubelet.lanes import Lane, Opening
 from tubelet.overlap import prefetch
@@ -71,18 +71,30 @@ class _Events:
 
     def __init__(self) -> None:
         self.queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._name: str = ""
+        self._fraction: float | None = None
         self._rows, self._last = 0, 0.0
 
     def expect(self, videos: int) -> None:
         """The driver knows."""
 
     def advance(self, name: str, rows: int, fraction: float | None) -> None:
+        self._name, self._fraction = name, fraction
         self._rows += rows
         if time.monotonic() - self._last >= TICK_S:
-            self.queue.put(("advance", (name, self._rows, fraction)))
-            self._rows, self._last = 0, time.monotonic()
+            self._tell()
+
+    def _tell(self) -> None:
+        self.queue.put(("advance", (self._name, self._rows, self._fraction)))
+        self._rows, self._last = 0, time.monotonic()
+
+    def flush(self) -> None:
+        """The rows of the last second, before whatever ends them."""
+        if self._rows:
+            self._tell()
 
     def done(self, outcome: Outcome) -> None:
+        self.flush()
         self.queue.put(("done", outcome))
 
     def note(self, text: str) -> None:
@@ -103,6 +115,7 @@ class ModelWorker:
         for extractor in self._extractors:
             extractor.move_to(device)
         self._shared = shared
+        self._openers = Openers()
         self._decoder: Any = None
 
     def ready(self) -> str:
@@ -118,7 +131,9 @@ class ModelWorker:
 
         def do() -> None:
             try:
-                events.queue.put(("unit", getattr(self, f"_{unit.step}")(unit, events)))
+                value = getattr(self, f"_{unit.step}")(unit, events)
+                events.flush()
+                events.queue.put(("unit", value))
             except StoreError as error:
                 events.queue.put(("broken", str(error)))
             except Exception as error:  # noqa: BLE001 told to the driver, who decides
@@ -140,6 +155,9 @@ class ModelWorker:
 
     def _whole(self, unit: Unit, events: _Events) -> None:
         self._worker(events).work(unit.items)
+        first, *others = unit.items
+        if not others and first.member is None and os.path.isfile(first.path):
+            self._desk(first).clear()  # of parts that could not be vouched for
 
     def _plan(self, unit: Unit, events: _Events) -> int:
         """How many parts; 0 for a video that is done, or that must be read as a whole."""
@@ -191,17 +209,20 @@ class ModelWorker:
         ]
         try:
             desk.join(len(parts), recordings)
-        except NotSplittable as error:
+        except (NotSplittable, StoreError) as error:  # StoreError: a part that cannot be read
             return str(error)
         worker.finish(item, lanes, [recordings[lane] for lane in lanes], mark)
         desk.clear()
         return ""
 
-    def _cut(self, item: Input) -> tuple[Desk, list[Any]]:
-        _, mark = self._worker(_Events()).lanes_to_do(item)
+    def _desk(self, item: Input) -> Desk:
+        mark = fingerprint(item, self._openers)
         recipes = [folder.recipe_hash for folder in self._folders]
         key = [item.id, mark, item.start_s, item.end_s, recipes, self._part_s]
-        desk, lanes = Desk(self._job.out, key), [e.lane for e in self._extractors]
+        return Desk(self._job.out, key)
+
+    def _cut(self, item: Input) -> tuple[Desk, list[Any]]:
+        desk, lanes = self._desk(item), [e.lane for e in self._extractors]
         return desk, desk.plan(item.path, lanes, item.start_s, item.end_s, part_s=self._part_s)
 
     def _reach(self, item: Input) -> tuple[AbstractContextManager[str], Opening]:

@@ -16,9 +16,9 @@ from tubelet.inputs import Input
 from tubelet.scale.claims import Claims
 from tubelet.scale.job import Job, Outcome, Reporter
 from tubelet.scale.lengths import lengths
-from tubelet.scale.local import POLL_S, attempts_of
+from tubelet.scale.local import POLL_S, attempts_of, failed_elsewhere
 from tubelet.scale.ray.actors import DIED, TICK_S, cause_of
-from tubelet.scale.units import Unit, groups
+from tubelet.scale.units import Unit, busy_workers, groups
 from tubelet.store.base import Folder
 from tubelet.store.failures import Failure, Failures
 
@@ -63,9 +63,9 @@ class Driver:
     def work(self, workers: int) -> int:
         """The number of failed inputs. KeyboardInterrupt once what was under way is finished."""
         seconds = lengths(self._job.inputs, self._job.frame_rate)
-        self._left.extend(groups(self._job.inputs, seconds, self._part_s))
+        self._left.extend(groups(self._job.inputs, seconds, self._part_s, workers))
         try:
-            self._hands = [self._hire() for _ in range(min(workers, len(self._job.inputs)))]
+            self._hands = [self._hire() for _ in range(busy_workers(self._left, workers))]
             while True:
                 try:
                     if not self._step():
@@ -149,9 +149,9 @@ class Driver:
         if not self._claims.take(item.id):
             self._later.append(item)
             return False
-        tried = attempts_of(self._job).get(item.id, 0) if item.id in self._before else 0
-        if tried > self._before.get(item.id, 0):
-            self._close(Outcome(item.id, "failed", "in another run"))
+        elsewhere = failed_elsewhere(self._job, item, self._before)
+        if elsewhere is not None:
+            self._close(elsewhere)
             return False
         return True
 
