@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests_support import go, tiny, video
 from tiny import TinyModel
 from tubelet.cli import group
 from tubelet.collection import load_collection
-from tubelet.errors import RecipeMismatch, UnknownName, UsageError, VideoError
+from tubelet.errors import RecipeMismatch, StoreError, UnknownName, UsageError, VideoError
 from tubelet.inputs import find_source
 from tubelet.recipe import extractor_of
 from tubelet.search import Searcher, query_of, searcher_for
@@ -266,3 +267,24 @@ def test_where_axes_are_not_enough_all_are_kept(tmp_path, monkeypatch):
     found = build(load_collection(make_folder(tmp_path / "out", videos)))
     assert found.axes.shape == (600, 600)
     assert found.recall > 0.98
+
+
+def test_a_cache_that_was_cut_off_is_made_again(drifting):
+    searcher_for(drifting, mode="index")
+    for kind, left in product(("npz", "f32", "index.npz", "codes.npy"), (0, 100, -30)):
+        file = drifting.cache_folder / f"{drifting.key}.{kind}"
+        whole = file.read_bytes()
+        file.unlink()  # it is mapped: what is mapped must not shrink
+        file.write_bytes(whole[:left])
+        again = load_collection(drifting.folder.path)
+        assert again.cached
+        np.testing.assert_array_equal(again.vectors, drifting.vectors)
+        notes = []
+        searcher_for(again, mode="index", note=notes.append)
+        assert len(notes) == (kind in ("index.npz", "codes.npy")), (kind, left)
+
+
+def test_rows_that_find_no_room_are_an_error_with_a_sentence(out, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(StoreError, match="cannot be put together"):
+        load_collection(out, cache=False)

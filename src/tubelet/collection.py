@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ from tubelet.store.listing import Finished, read_folder
 
 SCHEMA = 1
 TIMES = ("start_s", "end_s", "center_s")
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""What NumPy raises for a file of the cache that is not there, was cut off or is another's: it is
+made again then."""
 
 
 @dataclass(frozen=True)
@@ -109,21 +113,24 @@ def load_collection(out: str | Path, *, cache: bool = True) -> Collection:
     """The rows of OUT, from the cache or read now (every file checked against its sha256).
 
     cache: keep the matrix in OUT/.tubelet, where that can be written; else it is in memory.
-    UsageError for what is no output folder of one model.
+    UsageError for what is no output folder of one model; StoreError where rows find no room.
     """
     folder = read_folder(out)
     key = _key(folder)
     place = _cache_folder(folder.path)
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(*UNREADABLE):
         return _read(folder, key, place)
     if cache:
         with suppress(OSError):
             place.mkdir(parents=True, exist_ok=True)
             _build(folder, key, place)
             return _read(folder, key, place)
-    with tempfile.TemporaryDirectory() as name:
-        _build(folder, key, Path(name))
-        return _read(folder, key, Path(name), in_memory=True)
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            _build(folder, key, Path(name))
+            return _read(folder, key, Path(name), in_memory=True)
+    except OSError as error:  # a full disk, most often
+        raise StoreError(f"the rows of {folder.path} cannot be put together: {error}") from error
 
 
 def _cache_folder(out: Path) -> Path:
@@ -202,8 +209,8 @@ def _build(folder: Finished, key: str, place: Path) -> None:
 
 
 def _read(folder: Finished, key: str, place: Path, *, in_memory: bool = False) -> Collection:
-    """What `_build` wrote. OSError, ValueError or KeyError where it is not there or not whole."""
-    with np.load(place / f"{key}.npz", allow_pickle=False) as data:
+    """What `_build` wrote. One of UNREADABLE where it is not there or not whole."""
+    with open(place / f"{key}.npz", "rb") as file, np.load(file, allow_pickle=False) as data:
         index = {name: data[name] for name in data.files}
     ids, skipped = json.loads(index.pop("names").tobytes())
     shape = (int(index["first"][-1]), int(index.pop("width")))

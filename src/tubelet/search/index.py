@@ -23,13 +23,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.collection import Collection
+from tubelet.collection import UNREADABLE, Collection
 from tubelet.errors import UsageError
 from tubelet.insight import Projection, pca
 from tubelet.search.engine import Nearest, Searcher
 
 EXACT_BYTES = 3 << 29
-"""A matrix up to this size is read within 100 ms by two cores (measured: 19 to 35 GB/s)."""
+"""A matrix up to this size is read within 100 ms by two cores (benchmarks/search.md)."""
 AXES = 256
 CANDIDATES = 200
 """Rows that are compared exactly; each may be a reading from disk."""
@@ -109,7 +109,7 @@ def searcher_for(
             "pip install 'tubelet[search]' for an index"
         )
         return Searcher(collection)
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(*UNREADABLE):
         return Searcher(collection, index=_read(collection))
     note(f"building an index of {len(collection):,} rows, once")
     codes = build(collection)
@@ -216,9 +216,9 @@ def _write(collection: Collection, codes: Codes) -> None:
 
 
 def _read(collection: Collection) -> Codes:
-    """OSError, ValueError or KeyError where there is none that fits."""
+    """One of UNREADABLE where there is none that fits."""
     large, small = _files(collection)
-    with np.load(small, allow_pickle=False) as data:
+    with open(small, "rb") as file, np.load(file, allow_pickle=False) as data:
         axes, trained, recall = data["axes"], data["trained"], float(data["recall"])
     codes = np.load(large, mmap_mode="r", allow_pickle=False)
     if len(codes) != len(collection) or axes.ndim != 2 or axes.shape[1] != collection.width:
