@@ -1,6 +1,9 @@
 """Search in output folders of every format: what is alike is found, one hit per moment."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -202,6 +205,17 @@ def test_the_verb(out):
     assert record["rows"] == 13
     assert len(record["hits"]) == 3
     assert all(hit["cosine"] <= 1 for hit in record["hits"])
+
+
+def test_names_that_are_not_utf_8_are_printed_as_they_are(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    out = make_folder(tmp_path / "out", {name: features(8, seed=1)})
+    command = [sys.executable, "-m", "tubelet", "search", str(out), "--like", f"{name}@0.5"]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    lines = subprocess.run(command, env=strict, capture_output=True, check=True).stdout
+    assert lines.splitlines()[0].endswith(os.fsencode(name))
+    whole = subprocess.run([*command, "--json"], env=strict, capture_output=True, check=True).stdout
+    assert json.loads(whole.decode())["query"]["id"] == name
 
 
 def test_sources_are_found_again_or_the_reason_is_told(tmp_path, monkeypatch):

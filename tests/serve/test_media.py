@@ -278,6 +278,28 @@ def test_names_are_data(served, tmp_path):
     assert {item["name"] for item in answer.json()["items"]} == set(odd)
 
 
+def test_a_name_that_is_not_utf_8(served, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    rows = features(seed=1, source=f"{name}.mp4", logits=3)
+    site = served(make_folder(tmp_path / "out", {name: rows, "b": features(seed=2, logits=3)}))
+    known = keys(site)
+    assert set(known) == {name, "b"}
+    video = site.get(f"/api/videos/{known[name]}").json()
+    assert video["record"]["source"] == f"{name}.mp4"
+    hits = site.get("/api/search", params={"key": known["b"], "row": 0}).json()["hits"]
+    assert name in {hit["name"] for hit in hits}
+    assert name in {video["name"] for video in site.get("/api/map").json()["videos"]}
+    params = {"a": known[name], "b": known["b"]}
+    assert site.get("/api/compare", params=params).json()["a"]["name"] == name
+    refused = site.get("/api/search", params={"key": known[name], "row": 99})
+    assert refused.status_code == 400
+    assert name in refused.json()["error"]
+    table = site.post(
+        "/api/export", headers={"x-tubelet": "1"}, json={"rows": [[known[name], 0]]}
+    ).content
+    assert table.splitlines()[1].startswith(os.fsencode(name))
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -78,6 +79,8 @@ def group() -> None:
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 an input failed, 2 wrong usage, 130 interrupted."""
     settle()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
     debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, _terminate)
     try:

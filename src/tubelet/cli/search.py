@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -63,6 +62,7 @@ def command(
     from tubelet.collection import load_collection
     from tubelet.recipe import extractor_of
     from tubelet.search import query_of, searcher_for
+    from tubelet.store.base import json_bytes
 
     collection = load_collection(out)
     for identity, why in collection.skipped:
@@ -81,7 +81,7 @@ def command(
     found = searcher.nearest(query.vector, top=top, apart_s=apart, exclude=query.own)
     if as_json:
         record = {"query": query.record(), **found.record(), "skipped": dict(collection.skipped)}
-        click.echo(json.dumps(record, ensure_ascii=False))
+        click.echo(json_bytes(record))
         return
     for hit in found.hits:
         click.echo(f"{hit.cosine:7.4f}  {hit.start_s:9.3f} - {hit.end_s:9.3f} s  {hit.id}")

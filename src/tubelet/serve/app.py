@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -37,6 +38,13 @@ TICK_S = 0.15
 KEYS = ("name", "duration", "rows")
 
 
+class Json(JSONResponse):
+    """In ASCII: a name that is not UTF-8 (surrogates) has an escape there, and no bytes."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 class Selection(BaseModel):
     """Rows to export: [key, row] pairs."""
 
@@ -58,7 +66,12 @@ def create_app(out: str | Path, settings: Settings | None = None) -> FastAPI:
         await asyncio.to_thread(site.close)
 
     app = FastAPI(
-        title="tubelet", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
+        title="tubelet",
+        lifespan=lifespan,
+        default_response_class=Json,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.site = site
     app.add_middleware(Guard, policy=settings.policy)
@@ -82,22 +95,22 @@ def _add_errors(app: FastAPI) -> None:
 
     def answer(status: int) -> Any:
         def handle(request: Request, error: Exception) -> Response:
-            return JSONResponse({"error": str(error)}, status_code=status)
+            return Json({"error": str(error)}, status_code=status)
 
         return handle
 
     def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return JSONResponse({"error": error.detail}, status_code=error.status_code)
+        return Json({"error": error.detail}, status_code=error.status_code)
 
     def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, Refused)
-        return JSONResponse({"error": str(error)}, status_code=error.status)
+        return Json({"error": str(error)}, status_code=error.status)
 
     def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        return JSONResponse({"error": "; ".join(found)}, status_code=422)
+        return Json({"error": "; ".join(found)}, status_code=422)
 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -166,7 +179,8 @@ def _add_videos(app: FastAPI, site: Site) -> None:
         if entry.state == "unreadable":
             return found
         record = catalog.record(entry)
-        hidden = ("start_s", "end_s", "center_s", "padded", "first_last_frame", "made_with")
+        hidden = {"start_s", "end_s", "center_s", "padded", "first_last_frame", "made_with"}
+        hidden |= {"files"}  # its keys are names, and pydantic takes no keys that are not UTF-8
         found["record"] = site.shown(entry, {k: v for k, v in record.items() if k not in hidden})
         found["media"] = site.media(key, record)
         found["timeline"] = site.library.timeline(site.library.features(shelf, entry))
@@ -267,11 +281,21 @@ def _add_questions(app: FastAPI, site: Site) -> None:
             selection = Selection.model_validate_json(body)
         except ValueError as error:
             raise HTTPException(422, f"not a selection: {error}") from error
-        lines = await asyncio.to_thread(
-            lambda: "".join(to_csv(site.library, selection.rows, features=selection.features))
-        )
-        headers = {"content-disposition": 'attachment; filename="tubelet-selection.csv"'}
-        return Response(lines, media_type="text/csv; charset=utf-8", headers=headers)
+        file = await asyncio.to_thread(_exported, site, selection)
+        answer = _part(request, file, "text/csv; charset=utf-8")
+        answer.headers["content-disposition"] = 'attachment; filename="tubelet-selection.csv"'
+        return answer
+
+
+def _exported(site: Site, selection: Selection) -> IO[bytes]:
+    """The CSV as an open file: with features it may be larger than memory."""
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.TemporaryFile())
+        for line in to_csv(site.library, selection.rows, features=selection.features):
+            file.write(line.encode("utf-8", "surrogateescape"))
+        file.flush()
+        stack.pop_all()  # whoever sends it closes it
+        return file
 
 
 def _add_uploads(app: FastAPI, site: Site) -> None:
