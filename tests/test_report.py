@@ -270,6 +270,21 @@ def test_the_verb(run):
     assert dest.stat().st_size < 300_000
 
 
+@pytest.mark.parametrize("wrong", [["-o", "."], ["--sources", "nowhere"]])
+def test_wrong_paths_are_told_before_anything_is_decoded(run, wrong):
+    found = CliRunner().invoke(group, ["report", str(run[0]), *wrong])
+    assert found.exit_code == 2
+    assert "decoding" not in found.output
+
+
+@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="needs umap-learn")
+@pytest.mark.filterwarnings("ignore")  # umap-learn's own
+def test_a_second_map(tmp_path):
+    videos = {name: features(10, (8,), seed=k) for k, name in enumerate(("one", "two"))}
+    page, _ = report(make_folder(tmp_path / "out", videos, recipe=RECIPE), umap=True)
+    assert "UMAP of the same rows (cosine, 15 neighbours at most, seed 0)" in page.text
+
+
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is there")
 def test_a_missing_extra_is_named(run):
     with pytest.raises(UsageError, match=r"tubelet\[umap\]"):

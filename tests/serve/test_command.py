@@ -78,6 +78,13 @@ def test_a_port_that_is_taken(folder):
     assert "--port 0" in said
 
 
+def test_a_session_that_is_a_file(folder, tmp_path):
+    (tmp_path / "notes.txt").write_text("not a folder")
+    process, said = start(folder, "--session", tmp_path / "notes.txt")
+    assert process.returncode == 2
+    assert "is a file" in said
+
+
 def test_a_folder_that_is_none(tmp_path):
     process, said = start(tmp_path)
     assert process.returncode == 2

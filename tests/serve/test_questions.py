@@ -284,6 +284,14 @@ def test_a_thousand_videos(served, thousand):
     assert len(hits["hits"]) == 24
 
 
+def test_a_set_too_large_to_be_read_whole_has_an_index(served, tmp_path, monkeypatch):
+    monkeypatch.setattr("tubelet.search.index.EXACT_BYTES", 0)
+    site = served(make_folder(tmp_path / "out", {f"v{k}": features(30, seed=k) for k in range(4)}))
+    found = site.get("/api/search", params={"key": keys(site)["v1"], "row": 3}).json()
+    assert found["engine"].startswith("index of")
+    assert len(found["hits"]) == 24
+
+
 def test_rows_in_memory_are_bounded(served, tmp_path):
     out = make_folder(tmp_path / "out", {f"v{k}": features(seed=k) for k in range(40)})
     site = served(out)

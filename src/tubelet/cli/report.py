@@ -17,7 +17,7 @@ from tubelet.cli.options import DEBUG
     "-o",
     "--output",
     "dest",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     default="report.html",
     show_default=True,
     help="The page.",
@@ -52,7 +52,7 @@ from tubelet.cli.options import DEBUG
     "--sources",
     "roots",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A folder to look for the videos in, where they have moved.",
 )
 @click.option("--umap", is_flag=True, help="A second map (tubelet[umap]).")

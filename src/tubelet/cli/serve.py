@@ -36,7 +36,7 @@ MB = 1 << 20
 @click.option("--follow-links", is_flag=True, help="Play videos that are links to other folders.")
 @click.option(
     "--session",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Keep uploads and their features here. [a folder that goes with the server]",
 )
 @click.option("--no-uploads", is_flag=True, help="Only look.")

@@ -193,11 +193,9 @@ def scatter(
     width, height, edge = 560, 400, 14
     low, high = coordinates.min(axis=0), coordinates.max(axis=0)
     # One scale for both axes, so that distances on the map mean the same in every direction.
-    scale = min((width - 2 * edge), (height - 2 * edge)) / max(float((high - low).max()), 1e-9)
     scale = min(
         (width - 2 * edge) / max(float(high[0] - low[0]), 1e-9),
         (height - 2 * edge) / max(float(high[1] - low[1]), 1e-9),
-        scale * 3,
     )
     middle = (low + high) / 2
     places = (coordinates - middle) * scale * (1, -1) + (width / 2, height / 2)

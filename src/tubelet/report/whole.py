@@ -66,8 +66,8 @@ def _maps(report: ModelReport, found: Whole, k: int) -> str:
         drawn = scatter(found.umap, marks, titles, "Map of the rows by UMAP", lonely=lonely)
         figures += figure(
             drawn,
-            "UMAP of the same rows (cosine, 15 neighbours, seed 0). Distances between groups mean "
-            "little here.",
+            "UMAP of the same rows (cosine, 15 neighbours at most, seed 0). Distances between "
+            "groups mean little here.",
         )
     return f"<h4>Map of all rows</h4>{inputs}{figures}{legends}"
 
