@@ -21,15 +21,23 @@ BLOCK_BYTES = 64 << 20
 """What a block of an all-pairs product may take."""
 
 
-def normalise(values: NDArray[Any]) -> tuple[Array, Array]:
-    """[N, ..., D] -> (rows of length one [N, D], their lengths before [N]).
+def flat(values: NDArray[Any]) -> Array:
+    """[N, ..., D] -> [N, D]: axes between are averaged.
 
-    Axes between are averaged: "pool" with `--keep time` is a map whose mean is the feature
-    vector. A row of zeros stays zero: it is like nothing, not even itself.
+    "pool" with `--keep time` is a map whose mean is the feature vector.
     """
     rows = np.asarray(values, np.float32)
     if rows.ndim > 2:
         rows = rows.mean(axis=tuple(range(1, rows.ndim - 1)), dtype=np.float32)
+    return rows
+
+
+def normalise(values: NDArray[Any]) -> tuple[Array, Array]:
+    """[N, ..., D] -> (rows of length one [N, D] as `flat` gives them, their lengths before [N]).
+
+    A row of zeros stays zero: it is like nothing, not even itself.
+    """
+    rows = flat(values)
     norms = np.linalg.norm(rows, axis=1).astype(np.float32)
     lengths = np.where(norms > 0, norms, 1)[:, None].astype(np.float32)
     return np.divide(rows, lengths, dtype=np.float32), norms

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import WeightsError
+from tubelet.insight import flat
 from tubelet.models import zoo
 from tubelet.models.class_names import FILES, labels
 from tubelet.recipe import cached_model
@@ -77,22 +78,17 @@ def scores_of(recipe: dict[str, Any], *, compute: bool = True) -> Scores:
 def _stored(features: Features) -> NDArray[np.float32]:
     if features.logits is None:
         raise WeightsError("this video has no stored logits")
-    return _flat(features.logits)
+    return flat(features.logits)
 
 
 def _classifier(model: Any) -> Logits:
     def logits(features: Features) -> NDArray[np.float32]:
         import torch
 
-        rows = torch.from_numpy(np.array(_flat(features.values), np.float32))
+        rows = torch.from_numpy(np.array(flat(features.values)))
         if not len(rows):
             return np.zeros((0, model.num_classes), np.float32)
         with torch.inference_mode():
             return model.classify(rows).float().numpy()
 
     return logits
-
-
-def _flat(values: NDArray[Any]) -> NDArray[np.float32]:
-    """[N, ..., D] -> [N, D]: positions and views averaged."""
-    return values.astype(np.float32).mean(axis=tuple(range(1, values.ndim - 1)))

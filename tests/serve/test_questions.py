@@ -194,7 +194,7 @@ def test_a_selection_as_csv(site, out):
     assert [line[:2] for line in lines] == [["second", "4"], ["first", "1"]]
     stored = load(out / "second.json")
     assert float(lines[0][2]) == pytest.approx(stored.start_s[4], abs=1e-6)
-    assert np.allclose([float(x) for x in lines[0][8:]], stored.values[4], rtol=1e-6)
+    assert np.array_equal([np.float32(x) for x in lines[0][8:]], stored.values[4])
 
 
 def test_a_name_is_no_formula(served, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import UsageError, did_you_mean
-from tubelet.insight import normalise
+from tubelet.insight import flat, normalise
 from tubelet.search.engine import Searcher
 from tubelet.types import Features
 
@@ -108,6 +108,5 @@ def _of_a_file(path: str, start_s: float | None, end_s: float | None, extract: E
         if not features.start_s.min() <= start_s <= features.end_s.max():
             raise UsageError(f"{path} ends at {features.end_s.max():g} s; {start_s:g} is outside")
         values = values[features.at(start_s)][None]
-    unit, norms = normalise(values)
-    vector = normalise((unit * norms[:, None]).mean(axis=0)[None])[0][0]
+    vector = normalise(flat(values).mean(axis=0)[None])[0][0]
     return Query(vector, range(0), path, start_s, end_s, len(values), False)

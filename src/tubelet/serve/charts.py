@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tubelet.collection import Collection
 from tubelet.errors import StoreError, UsageError
-from tubelet.insight import align, cross_similarity, normalise, pca, shrink
+from tubelet.insight import align, cross_similarity, flat, normalise, pca, shrink
 from tubelet.serve.library import Library
 from tubelet.types import Features
 
@@ -175,9 +175,9 @@ def to_csv(library: Library, chosen: Sequence[tuple[str, int]], *, features: boo
         bad = [row for row in rows if not 0 <= row < len(found.values)]
         if bad:
             raise UsageError(f"row {bad[0]} of {entry.name}: it has {len(found.values)} rows")
-        flat = _flat(found) if features else np.zeros((len(found.values), 0), np.float32)
+        stored = flat(found.values) if features else np.zeros((len(found.values), 0), np.float32)
         if not written:
-            yield _line([*header, *(f"f{i}" for i in range(flat.shape[1]))])
+            yield _line([*header, *(f"f{i}" for i in range(stored.shape[1]))])
             written = True
         scores, _ = library.classes(found)
         source = str(found.provenance.get("source"))
@@ -189,15 +189,10 @@ def to_csv(library: Library, chosen: Sequence[tuple[str, int]], *, features: boo
             if scores is not None:
                 top = int(scores[row].argmax())
                 best = [library.class_name(top), f"{float(scores[row, top]):.6f}"]
-            numbers = [f"{value:.9g}" for value in flat[row].tolist()]
+            numbers = [f"{value:.9g}" for value in stored[row].tolist()]
             yield _line([entry.name, row, *times, *best, source, *numbers])
     if not written:
         yield _line(header)
-
-
-def _flat(features: Features) -> NDArray[np.float32]:
-    unit, norms = normalise(features.values)
-    return unit * norms[:, None]
 
 
 def _line(cells: Sequence[Any]) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tubelet.collection import Collection, load_collection
 from tubelet.errors import StoreError, TubeletError, UsageError, WeightsError
-from tubelet.insight import boundaries, normalise, novelty
+from tubelet.insight import boundaries, flat, normalise, novelty
 from tubelet.scores import Scores, scores_of
 from tubelet.search import Hit, Searcher, searcher_for
 from tubelet.serve.catalog import Catalog, Entry, Missing
@@ -85,7 +85,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Query:
-    """A moment or a span of a video: rows [a, b), their mean, and the seconds they cover."""
+    """A moment or a span of a video: rows [a, b), their mean as they are stored (not of their
+    directions), and the seconds they cover."""
 
     shelf: int
     entry: Entry
@@ -197,7 +198,7 @@ class Library:
             chosen = range(row, row + 1)
         else:
             raise UsageError(f"row {row} of {entry.name}: it has rows 0 to {n - 1}")
-        mean = _mean(features.values[chosen.start : chosen.stop])
+        mean = flat(features.values[chosen.start : chosen.stop]).mean(axis=0)
         return Query(shelf, entry, features, chosen, mean)
 
     def mean(self, key: str, start: int, stop: int) -> NDArray[np.float32]:
@@ -206,7 +207,7 @@ class Library:
         values = self.features(shelf, entry).values
         if not 0 <= start < stop <= len(values):
             raise UsageError(f"rows {start} to {stop} of {entry.name}: it has {len(values)}")
-        return _mean(values[start:stop])
+        return flat(values[start:stop]).mean(axis=0)
 
     def describe(self, query: Query) -> dict[str, Any]:
         """The mean feature of a query and what it says."""
@@ -272,12 +273,6 @@ class Library:
             "center_s": round(hit.center_s, 4),
             "cosine": round(hit.cosine, 4),
         }
-
-
-def _mean(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Of the rows as they are stored, not of their directions."""
-    unit, norms = normalise(values)
-    return (unit * norms[:, None]).mean(axis=0)
 
 
 def _own(collection: Collection, query: Query) -> range | tuple[()]:
