@@ -30,6 +30,10 @@ ALLOWED_MB = 64
 """What a long video may take more than a short one."""
 
 
+LOAD = os.getloadavg()[0]
+"""Processes that ran in the minute before this one."""
+
+
 def make_video(path, seconds):
     """Moving noise pictures, H.264."""
     import numpy as np
@@ -152,7 +156,9 @@ def held(title, folder, sources, **options):
         f"`{' '.join(['python', 'benchmarks/memory.py', *sys.argv[1:]])}`, {datetime.date.today()},"
         f" {platform.machine()}, Python {platform.python_version()}. Windows of {options['frames']}"
         f" frames every {options['stride']}, crop {options['crop']}, batch {options['batch']}; the"
-        f" process that reads 4 frames of 64x48 takes {idle:.0f} MB.",
+        f" process that reads 4 frames of 64x48 takes {idle:.0f} MB."
+        + " Other work ran on the machine: the seconds say nothing."
+        * (LOAD > 0.5),
         "",
         "| video | frames | rows | peak MB | beyond that MB | formula MB | seconds |",
         "|---|--:|--:|--:|--:|--:|--:|",
