@@ -21,95 +21,35 @@ Weights are random: they do not change the cost.
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
-from fractions import Fraction
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
+from end_to_end import against_loop, whole
+from runs import (
+    HERE,
+    NORM,
+    REAL,
+    SIZES,
+    VIDEOS,
+    cpu,
+    drain,
+    extractor,
+    only_decode,
+    ratios,
+    rows_of,
+    run_all,
+    video,
+    wall,
+)  # fmt: skip
 
 from tubelet.bench.timing import Spread, cores, interleaved, machine_name
 
-HERE = Path(__file__).parent
 TARGET = HERE / "pipeline.json"
-REAL = Path(os.environ.get("TUBELET_SHARED", HERE.parents[1] / "shared")) / "videos"
-VIDEOS = Path(tempfile.gettempdir()) / "tubelet-bench"
-"""Encoded once and kept."""
-NORM = ((0.45,) * 3, (0.225,) * 3)
-
-
-def video(folder: str, *, width: int, height: int, frames: int) -> str:
-    """A real clip (moving people), enlarged, with grain, as x264 makes it at its defaults."""
-    import av
-
-    from tubelet.decode.base import open_video
-    from tubelet.encode import Encoding, encode
-
-    rng = np.random.default_rng(0)
-    grain = [rng.normal(0, 2, (height, width, 1)).astype(np.int16) for _ in range(8)]
-
-    def pictures() -> Any:
-        count = 0
-        while True:
-            with open_video(str(REAL / "arm_wrestling.mp4")) as reader:
-                for frame in reader.frames():
-                    if count == frames:
-                        return
-                    small = av.VideoFrame.from_ndarray(frame.rgb(), format="rgb24")
-                    large = small.reformat(width=width, height=height).to_ndarray()
-                    yield np.clip(large + grain[count % 8], 0, 255).astype(np.uint8)
-                    count += 1
-
-    target = f"{folder}/{width}x{height}-{frames}.mp4"
-    if Path(target).exists():
-        return target
-    options = {"preset": "medium", "crf": "23"}
-    encode(
-        pictures(), target, encoding=Encoding(fps=Fraction(30), gop=60, b_frames=2, options=options)
-    )
-    return target
-
-
-SIZES = [
-    (1920, 1080, 150), (1280, 720, 384), (640, 360, 256), (640, 360, 512), (1280, 720, 360),
-    (640, 360, 600), (1920, 1080, 128), (1920, 1080, 384), (320, 240, 60),
-]  # fmt: skip
-"""All of them, for `python benchmarks/pipeline.py videos` before the machine must be quiet."""
-
-
-def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of this process."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def wall(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def drain(path: str, view: Any = None) -> int:
-    """Decode everything, prepare every frame where a view is given."""
-    from tubelet.decode.base import open_video
-    from tubelet.transform import prepare_frame
-
-    count = 0
-    with open_video(path) as reader:
-        for frame in reader.frames():
-            count += 1
-            if view is not None:
-                prepare_frame(frame, view)
-    return count
 
 
 def part_decode(folder: str) -> dict[str, Any]:
@@ -129,66 +69,6 @@ def part_decode(folder: str) -> dict[str, Any]:
         },
         "ratio": {k: ratios(seconds[k], seconds["decode only"]) for k in views},
     }
-
-
-def ratios(a: list[float], b: list[float]) -> list[float]:
-    return Spread.of([x / y for x, y in zip(a, b, strict=True)]).plain(3)
-
-
-def extractor(
-    model: str, *, precision: str = "fp32", stride: int | None = None, **options: Any
-) -> Any:
-    from dataclasses import replace
-
-    from tubelet.models.registry import create_model
-    from tubelet.pipeline import Extractor, Options
-
-    made = Extractor(
-        create_model(model, weights=None),
-        device="cpu",
-        options=Options(precision=precision),
-        **options,
-    )
-    if stride is None:
-        return made
-    window = replace(made.window, stride=stride)
-    return Extractor(
-        create_model(model, weights=None), device="cpu", options=Options(precision=precision),
-        window=window, **options,
-    )  # fmt: skip
-
-
-def run_all(path: str, made: Any) -> int:
-    """A run without a disk: rows of one video, decoding beside the model. The number of rows."""
-    from tubelet.batches import Batches
-    from tubelet.overlap import prefetch
-    from tubelet.pipeline import record_video
-    from tubelet.recording import Source
-
-    batches = Batches([made])
-    recordings = record_video(Source(path), batches, ahead=prefetch)
-    batches.flush()
-    return len(recordings[0])
-
-
-def rows_of(path: str, made: Any) -> list[Any]:
-    """The windows of a video, prepared, without running the model."""
-    from tubelet.decode.base import open_video
-    from tubelet.lanes import each_row
-    from tubelet.recording import Tally
-
-    with open_video(path) as reader:
-        return [row for _, row in each_row(reader, [made.lane], None, None, Tally())]
-
-
-def only_decode(path: str, made: Any) -> None:
-    from tubelet.decode.base import open_video
-    from tubelet.lanes import each_row
-    from tubelet.recording import Tally
-
-    with open_video(path) as reader:
-        for _ in each_row(reader, [made.lane], None, None, Tally()):
-            pass
 
 
 def part_overlap(folder: str) -> dict[str, Any]:
@@ -296,118 +176,6 @@ def part_dense(folder: str) -> dict[str, Any]:
     return found
 
 
-def loop(paths: list[str], out: str) -> dict[str, float]:
-    """What people write: every frame decoded, windows in float at full size, an eager network.
-
-    Transforms are made window by window: of a whole video of minutes they would not fit in memory.
-    Seconds of each stage.
-    """
-    import av
-    import torch
-    from torch.nn.functional import interpolate
-
-    from tubelet.models.registry import create_model
-
-    torch.manual_seed(0)
-    model = create_model("slowfast_r50_8x8", weights=None).eval()
-    mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in NORM)
-    used = {"decode": 0.0, "transform": 0.0, "model": 0.0}
-    clock = time.perf_counter()
-
-    def spent(stage: str) -> None:
-        nonlocal clock
-        now = time.perf_counter()
-        used[stage] += now - clock
-        clock = now
-
-    for path in paths:
-        clock = time.perf_counter()
-        with av.open(path) as container:
-            frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
-        spent("decode")
-        rows = []
-        for start in range(0, len(frames), 64):
-            index = np.minimum(np.arange(start, start + 64, 2), len(frames) - 1)
-            clip = torch.from_numpy(frames[index]).permute(3, 0, 1, 2).float() / 255
-            clip = (clip - mean) / std
-            height, width = clip.shape[2:]
-            scale = 256 / min(height, width)
-            size = (int(height * scale), int(width * scale))
-            clip = interpolate(clip, size=size, mode="bilinear", align_corners=False)
-            top, left = (size[0] - 256) // 2, (size[1] - 256) // 2
-            clip = clip[:, :, top : top + 256, left : left + 256].contiguous()
-            spent("transform")
-            with torch.inference_mode():
-                rows.append(model.features(clip[None])["pool"][0].numpy())
-            spent("model")
-        np.save(f"{out}/{Path(path).stem}.npy", np.stack(rows))
-    return used
-
-
-def stages(paths: list[str], precision: str) -> dict[str, float]:
-    """The stages of `ours`, one after the other."""
-    made = extractor("slowfast_r50_8x8", precision=precision)
-    used = {"decode and transform": 0.0, "model": 0.0}
-    for path in paths:
-        used["decode and transform"] += wall(lambda p=path: only_decode(p, made))
-        rows = rows_of(path, made)
-        made.forward(rows[:1])
-        used["model"] += wall(lambda r=rows: [made.forward([row]) for row in r])
-    return used
-
-
-def ours(paths: list[str], out: str, precision: str) -> None:
-    """What `tubelet extract` does, with random weights."""
-    import torch
-
-    from tubelet.inputs import collect
-    from tubelet.scale.job import Job
-    from tubelet.scale.local import run
-
-    class Silent:
-        def expect(self, *args: Any) -> None: ...
-        def advance(self, *args: Any) -> None: ...
-        def note(self, text: str) -> None: ...
-        def done(self, outcome: Any) -> None:
-            assert outcome.kind == "extracted", outcome
-
-    torch.manual_seed(0)
-    made = extractor("slowfast_r50_8x8", precision=precision)
-    assert run(Job(collect(paths), Path(out)), [made], Silent()) == 0
-
-
-def whole(kind: str, paths: list[str]) -> dict[str, Any]:
-    """A process of its own: wall clock, CPU seconds, peak memory, all from its start."""
-    with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, __file__, "child", kind, out, *paths]
-        start = time.perf_counter()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        seconds = time.perf_counter() - start
-        facts = json.loads(done.stdout.splitlines()[-1])
-        rows = sum(len(np.load(p)) for p in Path(out).glob("*.npy"))
-    return {"seconds": seconds, "rows": rows, **facts}
-
-
-def child(kind: str, out: str, paths: list[str]) -> None:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    shown: dict[str, Any] = {}
-    if kind == "loop":
-        shown["stages"] = loop(paths, out)
-    elif kind.startswith("stages "):
-        from tubelet.process import settle
-
-        settle()
-        shown["stages"] = stages(paths, kind.split()[1])
-    else:
-        from tubelet.process import settle
-
-        settle()
-        ours(paths, out, kind)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    facts = shown | {"peak_mb": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
-    sys.stdout.write(json.dumps(facts) + "\n")
-
-
 def part_loop(folder: str) -> dict[str, Any]:
     return against_loop([video(folder, width=1280, height=720, frames=360)], rounds=3)
 
@@ -419,28 +187,6 @@ def part_folder(folder: str) -> dict[str, Any]:
         video(folder, width=1920, height=1080, frames=128),
     ]
     return against_loop(mixed, rounds=1)
-
-
-def against_loop(paths: list[str], *, rounds: int) -> dict[str, Any]:
-    facts: dict[str, list[Any]] = {"loop": [], "fp32": [], "bf16": []}
-    for _ in range(rounds):
-        for kind in facts:
-            facts[kind].append(whole(kind, paths))
-    seconds = {k: [f["seconds"] for f in v] for k, v in facts.items()}
-    assert len({f["rows"] for v in facts.values() for f in v}) == 1
-    return {
-        "videos": [Path(p).name for p in paths],
-        "rounds": rounds,
-        "rows": facts["loop"][0]["rows"],
-        "seconds": {k: Spread.of(v).plain() for k, v in seconds.items()},
-        "cpu_seconds": {k: round(median(f["cpu_seconds"] for f in v), 1) for k, v in facts.items()},
-        "peak_mb": {k: round(median(f["peak_mb"] for f in v)) for k, v in facts.items()},
-        "stages_s": {
-            "loop": facts["loop"][-1]["stages"],
-            **{p: whole(f"stages {p}", paths)["stages"] for p in ("fp32", "bf16")},
-        },
-        "speedup": {k: ratios(seconds["loop"], seconds[k]) for k in ("fp32", "bf16")},
-    }
 
 
 def part_memory(folder: str) -> dict[str, Any]:
@@ -484,9 +230,6 @@ PARTS = {
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2], sys.argv[3], sys.argv[4:])
-        return
     from tubelet.process import settle
 
     settle()
