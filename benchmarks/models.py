@@ -225,7 +225,8 @@ def table(data: dict[str, Any]) -> str:
         "PyTorchVideo's eager network, or to the readable one where it has none (*); in brackets "
         "the quartiles, then the target. Peak: of the process, with torch. Other work ran on the "
         "machine: a ceiling below what it has when idle says how much, and wide quartiles say that "
-        "a row should be measured again (`--again`). docs/fast.md has numbers of the idle machine.",
+        "a row should be measured again (`--again`). docs/fast.md has times of two networks beside "
+        "little other work.",
         "",
         "| network | GFLOP | subject | clips/s | GFLOP/s | share of ceiling | ratio | peak MB |",
         "|---|--:|---|--:|--:|--:|---|--:|",

@@ -5,8 +5,9 @@ decoder, from a neighbour and from each other; `OMP_WAIT_POLICY=PASSIVE` makes t
 reads it when torch is loaded.
 
 Memory: glibc gives large blocks back to the system at once and asks for them again, so that every
-layer's output is memory which the kernel must clear first (a third of a ResNet's time, measured in
-benchmarks/README.md). Told to keep them, the process holds what its largest moment needed.
+layer's output is memory which the kernel must clear first (40 % of a ResNet's CPU time in the run
+that benchmarks/README.md tells of). Told to keep them, the process holds what its largest moment
+needed.
 
 Both are for whoever owns the process: the command line and its workers. A user's own setting of the
 environment variables wins.

@@ -59,8 +59,8 @@ def device_list(text: str) -> tuple[str, ...]:
 
 
 BF16_COSINE = 0.999
-"""Between a row in bfloat16 and the same row in float32, at least: the bound of `auto`. Tests and
-benchmarks/precision.md hold every family to it."""
+"""Between a row in bfloat16 and the same row in float32, at least: the bound of `auto`. Tests hold
+every family to it; benchmarks/precision.md has rows of real videos."""
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -87,8 +87,9 @@ def faster_precision(precision: str, device: str) -> str | None:
     if precision != "fp32" or not has_bf16_units(device):
         return None
     return (
-        "float32; --precision auto would use bfloat16 here, up to twice as fast: every row keeps "
-        f"a cosine of {BF16_COSINE} or more with its float32 one (benchmarks/precision.md)"
+        "float32; --precision auto would use bfloat16 here, 1.3 to 1.9 times as fast where that "
+        f"was measured; rows keep a cosine of {BF16_COSINE} or more with their float32 ones "
+        "(docs/fast.md)"
     )
 
 
