@@ -5,8 +5,9 @@
     python benchmarks/search.py table
 
 `make` writes an output folder of made-up rows: 400 themes, 2,000 videos near them, 500 rows each
-that drift (neighbours are alike). The k-th number varies as k^-decay: 0.5 is mild (256 of 1,024
-axes hold four fifths of the variance), 0 is the worst case, where every axis matters as much.
+(--videos and --rows ask for others) that drift (neighbours are alike). The k-th number varies as
+k^-decay: 0.5 is mild (256 of 1,024 axes hold four fifths of the variance), 0 is the worst case,
+where every axis matters as much.
 Queries are rows with added noise, so none is in the set; `recall_elsewhere` leaves the query's own
 video out, where hundreds of rows of the same theme are nearly as alike as one another.
 """
@@ -29,20 +30,20 @@ from tubelet.search.index import searcher_for
 from tubelet.store.base import open_folder
 from tubelet.types import Features
 
-VIDEOS, QUERIES = 2000, 50
+QUERIES = 50
 HERE = Path(__file__).parent
 
 
-def make(out: Path, *, rows: int, width: int, decay: float) -> None:
+def make(out: Path, *, videos: int, rows: int, width: int, decay: float) -> None:
     rng = np.random.default_rng(0)
     scale = (np.arange(1, width + 1) ** -decay).astype(np.float32)
     scale /= np.linalg.norm(scale)
     themes = rng.standard_normal((400, width), np.float32) * scale
     recipe = {"model": "made up", "decay": decay, "width": width}
     folder = open_folder(out, recipe=recipe, run={}, fmt="npy", overwrite=False)
-    each = rows // VIDEOS
+    each = rows // videos
     start = np.arange(each) * 2.0
-    for v in range(VIDEOS):
+    for v in range(videos):
         values = rng.standard_normal((each, width), np.float32) * scale
         for i in range(1, each):
             values[i] = 0.9 * values[i - 1] + 0.436 * values[i]  # keeps the variance
@@ -142,13 +143,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["make", "measure", "table"])
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--videos", type=int, default=2000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--decay", type=float, default=0.5)
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
     if args.what == "make":
-        make(args.folder, rows=args.rows, width=args.width, decay=args.decay)
+        make(args.folder, videos=args.videos, rows=args.rows, width=args.width, decay=args.decay)
         load_collection(args.folder)
     elif args.what == "table":
         table(HERE / "search.json")
