@@ -1,5 +1,8 @@
 """Output folders for tests, made by the store itself."""
 
+import hashlib
+import json
+
 import numpy as np
 
 from tubelet.store.base import open_folder
@@ -35,6 +38,19 @@ def make_folder(path, videos, *, recipe=RECIPE):
     folder = open_folder(path, recipe=recipe, run={"device": "cpu"}, fmt="npy", overwrite=False)
     for identity, rows in videos.items():
         folder.write(identity, rows)
+    return path
+
+
+def make_thousand(path, rows, *, recipe=RECIPE):
+    """1,000 videos of so many rows; as the store does, without waiting for the disk each time."""
+    make_folder(path, {"video 0000": features(rows)}, recipe=recipe)
+    record = json.loads((path / "video 0000.json").read_bytes())
+    for k in range(1, 1000):
+        name = f"video {k:04d}"
+        np.save(path / f"{name}.npy", features(rows, seed=k).values)
+        digest = hashlib.sha256((path / f"{name}.npy").read_bytes()).hexdigest()
+        facts = {"id": name, "sha256": digest, "files": {f"{name}.npy": digest}}
+        (path / f"{name}.json").write_text(json.dumps({**record, **facts}))
     return path
 
 

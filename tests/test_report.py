@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from folders import fail, features, make_folder
+from folders import fail, features, make_folder, make_thousand
 from tests_support import go, tiny, video
 from tubelet.cli import group
 from tubelet.config import to_plain
@@ -177,6 +177,15 @@ def test_samples_are_stated(tmp_path):
     assert "1 video: 1 of 30, as chosen" in page.text
     with pytest.raises(UnknownName, match="a07"):
         report(tmp_path / "out", chosen=("a071",))
+
+
+def test_a_thousand_videos_are_one_small_page(tmp_path):
+    page, text = report(make_thousand(tmp_path / "out", 7, recipe=RECIPE))
+    assert len(text) < 2_000_000
+    assert "24 videos: 24 of 1,000, evenly over the ids" in page.text
+    assert re.search(r"2,50\d of 7,000 rows, evenly chosen, and the odd ones", page.text)
+    assert "6,000 that were compared, evenly chosen of 7,000" in page.text
+    assert sum(attrs.get("class") == "id" for _, attrs in page.tags) == 1000
 
 
 def test_copies_are_found_and_damage_is_named(tmp_path):

@@ -1,6 +1,5 @@
 """A served folder: real small files, extracted by a real small network."""
 
-import hashlib
 import json
 from fractions import Fraction
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from folders import features, make_folder
+from folders import make_thousand
 from rebuilding import rebuild
 from tests_support import go, tiny
 from tubelet.encode import Encoding, encode
@@ -54,15 +53,7 @@ def out(videos, tmp_path_factory):
 @pytest.fixture(scope="session")
 def thousand(tmp_path_factory):
     """An output folder of 1,000 videos, three rows each."""
-    out = make_folder(tmp_path_factory.mktemp("thousand"), {"video 0000": features(3)})
-    record = json.loads((out / "video 0000.json").read_bytes())
-    for k in range(1, 1000):  # as the store does, but without waiting for the disk each time
-        name = f"video {k:04d}"
-        np.save(out / f"{name}.npy", features(3, seed=k).values)
-        digest = hashlib.sha256((out / f"{name}.npy").read_bytes()).hexdigest()
-        facts = {"id": name, "sha256": digest, "files": {f"{name}.npy": digest}}
-        (out / f"{name}.json").write_text(json.dumps({**record, **facts}))
-    return out
+    return make_thousand(tmp_path_factory.mktemp("thousand"), 3)
 
 
 @pytest.fixture(scope="session")

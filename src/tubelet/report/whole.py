@@ -55,7 +55,9 @@ def _maps(report: ModelReport, found: Whole, k: int) -> str:
     )
     shares = " and ".join(f"{100 * s:.0f} %" for s in found.share)
     n = len(report.collection)
-    shown = "" if len(rows) == n else f" {len(rows):,} of {n:,} rows, evenly chosen."
+    shown = (
+        "" if len(rows) == n else f" {len(rows):,} of {n:,} rows, evenly chosen, and the odd ones."
+    )
     drawn = scatter(found.coordinates, marks, titles, "Map of the rows by PCA", lonely=lonely)
     figures = figure(
         drawn,
