@@ -3,7 +3,9 @@
 import copy
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -263,3 +265,33 @@ def test_extract_says_what_a_faster_precision_costs_unless_one_was_asked_for(
     assert group.main(arguments, standalone_mode=False) == 0
     told = "--precision auto would use bfloat16" in capsys.readouterr().err
     assert told == (not asked and torch.cpu._is_avx512_bf16_supported())
+
+
+def test_threads_that_share_a_network_find_the_same_numbers_at_its_first_use():
+    conv, clip = torch.nn.Conv3d(64, 256, 3, padding=1), clips(1, 64, 2, 8, 8)
+    want = accelerated(conv)(clip)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(40):
+            shared, together = accelerated(conv), Barrier(4)
+
+            def run(shared=shared, together=together):
+                together.wait()
+                return shared(clip)
+
+            found = [pool.submit(run) for _ in range(4)]
+            assert all(torch.equal(f.result(), want) for f in found)
+
+
+def accelerated(conv):
+    return fused.FusedConv(conv, None, relu=False, device="cpu", dtype=torch.float32)
+
+
+def test_a_network_that_pads_by_the_size_of_its_clip_keeps_nothing_of_it():
+    model = inception()
+    fast, sizes = accelerate(model), [(64, 64), (57, 71), (64, 64)]
+    for height, width in sizes:
+        clip = clips(1, 3, 8, height, width)
+        before = [m.padding for m in fast.modules() if isinstance(m, fused.FusedConv)]
+        with torch.inference_mode():
+            assert error(fast.features(clip)["pool"], model.features(clip)["pool"]) < BOUND
+        assert before == [m.padding for m in fast.modules() if isinstance(m, fused.FusedConv)]

@@ -148,8 +148,9 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pads = i3d.same_padding(x.shape[2:], self.kernel, self.stride)
         even = pads[0::2] == pads[1::2]
-        self.conv.padding = pads[0::2][::-1] if even else [0, 0, 0]
-        return self.conv(x if even else F.pad(x, pads))
+        if even:
+            return self.conv(x, list(pads[0::2][::-1]))
+        return self.conv(F.pad(x, pads), [0, 0, 0])
 
 
 class MaxPool(nn.Module):

@@ -9,6 +9,8 @@ it once. Elsewhere it is a convolution and what follows it, in place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import torch
@@ -37,11 +39,21 @@ def runs(device: str, dtype: torch.dtype) -> bool:
     return dtype == torch.float32
 
 
+LAYING_OUT = Lock()
+
+
 class LaidOut(nn.Module):
     """A module whose `weight` oneDNN lays out at first use; `packed` says whether it has."""
 
     weight: nn.Parameter
     packed: bool
+
+    def lay_out(self, how: Callable[[Tensor], Tensor]) -> None:
+        """The weight as `how` makes it; threads that share the network wait for the first."""
+        with LAYING_OUT:
+            if not self.packed:
+                self.weight = nn.Parameter(how(self.weight), requires_grad=False)
+                self.packed = True
 
     def __getstate__(self) -> dict[str, Any]:
         """What oneDNN laid out cannot be copied or sent; its plain form can."""
@@ -77,24 +89,26 @@ class FusedConv(LaidOut):
         weight = weight.to(device, dtype, memory_format=torch.channels_last_3d)
         self.weight = nn.Parameter(weight, requires_grad=False)
 
-    def _pack(self, shape: torch.Size) -> None:
+    def _pack(self, shape: torch.Size, padding: list[int]) -> None:
         """Lay the kernel out for maps of this shape; others work too, at the price of a copy."""
-        weight = torch.ops.mkldnn._reorder_convolution_weight(
-            self.weight.contiguous(), self.padding, self.stride, self.dilation, self.groups, shape
+        self.lay_out(
+            lambda kernel: torch.ops.mkldnn._reorder_convolution_weight(
+                kernel.contiguous(), padding, self.stride, self.dilation, self.groups, shape
+            )
         )
-        self.weight, self.packed = nn.Parameter(weight, requires_grad=False), True
 
-    def forward(self, x: Tensor) -> Tensor:
-        """act(conv(x))."""
-        where = (self.padding, self.stride, self.dilation, self.groups)
+    def forward(self, x: Tensor, padding: list[int] | None = None) -> Tensor:
+        """act(conv(x)). padding: instead of the convolution's own."""
+        padding = self.padding if padding is None else padding
+        where = (padding, self.stride, self.dilation, self.groups)
         if self.packs:
             if not self.packed:
-                self._pack(x.shape)
+                self._pack(x.shape, padding)
             act = "relu" if self.relu else "none"
             return torch.ops.mkldnn._convolution_pointwise(
                 x, self.weight, self.bias, *where, act, [], ""
             )
-        y = self._plain(x)
+        y = self._plain(x, padding)
         return y.relu_() if self.relu else y
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
@@ -102,18 +116,16 @@ class FusedConv(LaidOut):
         where = (self.padding, self.stride, self.dilation, self.groups)
         if self.packs:
             if not self.packed:
-                self._pack(x.shape)
+                self._pack(x.shape, self.padding)
             act = "relu" if self.relu else None
             return torch.ops.mkldnn._convolution_pointwise_.binary(
                 other, x, self.weight, self.bias, *where, "add", 1.0, act, [], None
             )
-        y = other.add_(self._plain(x))
+        y = other.add_(self._plain(x, self.padding))
         return y.relu_() if self.relu else y
 
-    def _plain(self, x: Tensor) -> Tensor:
-        return F.conv3d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    def _plain(self, x: Tensor, padding: list[int]) -> Tensor:
+        return F.conv3d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 @torch.no_grad()

@@ -48,8 +48,7 @@ class PackedLinear(LaidOut):
 
     def _matrix(self, rows: int) -> Tensor:
         if not self.packed:
-            packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
-            self.weight, self.packed = nn.Parameter(packed, requires_grad=False), True
+            self.lay_out(lambda matrix: torch.ops.mkldnn._reorder_linear_weight(matrix, rows))
         return self.weight
 
     def forward(self, x: Tensor, act: str = "none") -> Tensor:
