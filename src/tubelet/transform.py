@@ -169,7 +169,7 @@ class _Taps:
     wx: NDArray[np.float32]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=24)  # 2 MB each at a crop of 256
 def _taps(
     size: tuple[int, int], view: ViewConfig, index: int, corner: tuple[int, int], pitch: int
 ) -> _Taps:

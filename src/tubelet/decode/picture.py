@@ -225,7 +225,7 @@ def is_local(kind: Kind, box: Box, flags: str) -> bool:
         size = kind.width, kind.height
         picture = whole(kind, size, flags)(frame).to_ndarray()
         cut = _rgb0(part(kind, box, flags)(frame))
-    except (av.error.FFmpegError, ValueError):
+    except (av.error.FFmpegError, ValueError):  # the whole picture then tells what is wrong
         return False
     expected = picture[box.top : box.bottom, box.left : box.right]
     return np.array_equal(cut[:, : box.right - box.left, :3], expected)
