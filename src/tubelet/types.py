@@ -238,7 +238,8 @@ class Features:
     def plot(self, **choices: Any) -> dict[str, Any]:
         """Draw class timeline, novelty, norms and self-similarity with matplotlib (extra `plot`).
 
-        parts: some of "classes" (where there are logits), "novelty", "norms", "similarity".
+        parts: some of "classes" (softmax of logits where they are stored: no scores of a network
+        of many labels), "novelty", "norms", "similarity".
         labels: names of the classes; classes: how many are shown. Returns {part: Axes}.
         UsageError for unknown parts, features without rows, and a missing matplotlib.
         """

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from folders import features, make_folder
 from mortal import die
 from rebuilding import rebuild, rebuild_endless, rebuild_other
 from serve.conftest import CHANGES, keys, moving_square
 from tests_support import go, tiny, tree
 from tubelet.decode.base import open_video
-from tubelet.errors import StoreError
+from tubelet.errors import StoreError, UsageError
+from tubelet.serve.app import Settings, create_app
 from tubelet.serve.children import Child, ChildFailed
 from tubelet.serve.uploads import Limits
 from tubelet.store.base import load
@@ -79,11 +81,20 @@ def test_a_session_folder_is_an_output_folder_of_the_recipe(served, out, new, tm
     assert recipes[0] == recipes[1]
 
 
+def test_a_session_is_taken_up_again_by_the_same_recipe_only(served, out, new, tmp_path):
+    first = served(out, build=rebuild, session=tmp_path / "session")
+    followed(first, upload(first, new.read_bytes()).json()["key"])
+    again = served(out, build=rebuild, session=tmp_path / "session")
+    assert again.get("/api/videos", params={"state": "uploaded"}).json()["total"] == 1
+    other = make_folder(tmp_path / "other", {"a": features()})
+    with pytest.raises(UsageError, match="holds uploads of the recipe"):
+        create_app(other, Settings(session=tmp_path / "session"))
+
+
 def test_a_session_goes_with_the_server(out, new):
     from starlette.testclient import TestClient
 
     from serve.conftest import ADDRESS
-    from tubelet.serve.app import Settings, create_app
 
     app = create_app(out, Settings(build=rebuild))
     session = app.state.site.session

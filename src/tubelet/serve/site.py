@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tubelet.errors import VideoError
+from tubelet.errors import UsageError, VideoError
 from tubelet.recipe import extractor_of
 from tubelet.serve.catalog import Catalog, Entry
 from tubelet.serve.guard import Policy
@@ -17,6 +17,7 @@ from tubelet.serve.library import Library
 from tubelet.serve.preview import Previews
 from tubelet.serve.sources import Sources
 from tubelet.serve.uploads import SPACE, Build, Limits, Uploads
+from tubelet.store.base import RECIPE
 from tubelet.store.listing import read_folder
 
 
@@ -37,10 +38,12 @@ class Settings:
 
 
 class Site:
-    """What the routes share: one output folder and one session."""
+    """What the routes share: one output folder and one session. UsageError for a session folder
+    of another recipe."""
 
     def __init__(self, out: Path, settings: Settings) -> None:
         record = read_folder(out).record
+        _check_session(settings.session, record)
         self.settings, self.out, self.recipe = settings, out, dict(record.get("recipe") or {})
         self._temporary = settings.session is None
         self.session = settings.session or Path(tempfile.mkdtemp(prefix="tubelet-serve-"))
@@ -106,3 +109,15 @@ class Site:
             except VideoError as why:
                 found["reason"] = str(why)
         return {**found, "preview": preview.record() if preview else None}
+
+
+def _check_session(session: Path | None, record: Mapping[str, Any]) -> None:
+    """Uploads of another recipe would be searched as if their cosines meant the same."""
+    if session is None or not (session / "features" / RECIPE).exists():
+        return
+    theirs = read_folder(session / "features").recipe_hash
+    if theirs != record.get("hash"):
+        raise UsageError(
+            f"--session {session} holds uploads of the recipe {theirs}, that of OUT is "
+            f"{record.get('hash')}; name another folder"
+        )

@@ -257,7 +257,7 @@ export class Timeline {
   #drawNovelty() {
     const { novelty, center_s, boundaries } = this.rows;
     const base = HEIGHT.classes + HEIGHT.novelty - 2;
-    const top = Math.max(1e-6, ...novelty);
+    const top = novelty.reduce((a, b) => Math.max(a, b), 1e-6); // spread arguments are limited
     const y = (v) => base - (Math.max(0, v) / top) * (HEIGHT.novelty - 8);
     const points = [];
     for (let i = 0; i < this.n; i++) points.push(`${this.#x(center_s[i]).toFixed(1)} ${y(novelty[i]).toFixed(1)}`);
