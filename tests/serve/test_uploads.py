@@ -1,12 +1,13 @@
 """Uploads and previews: limited, in processes of their own, and the rows are the run's own."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from folders import features, make_folder
-from mortal import die
+from mortal import die, greedy
 from rebuilding import rebuild, rebuild_endless, rebuild_other
 from serve.conftest import CHANGES, keys, moving_square
 from tests_support import go, tiny, tree
@@ -206,6 +207,16 @@ def test_a_child_that_dies_is_replaced():
         with pytest.raises(ChildFailed):
             child.ask("nonsense", limit_s=60, heard=print)
         assert child.ask("hello", limit_s=60, heard=print) == "hello"
+    finally:
+        child.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know fewer limits")
+def test_a_child_gets_no_more_than_its_limits():
+    child = Child(greedy)
+    try:
+        assert child.ask("memory", limit_s=60, heard=print) == "MemoryError"
+        assert child.ask("file", limit_s=60, heard=print) == "OSError"
     finally:
         child.kill()
 
