@@ -81,16 +81,14 @@ def test_kills_leave_whole_files_and_the_next_run_finishes(launcher, videos, tmp
     assert not [p for p in out.rglob("*") if "tubelet-tmp" in p.name]
 
 
-@pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGTERM, 2)]
-)
-def test_signals_drop_the_current_video(launcher, videos, tmp_path, number, workers):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_drops_the_current_video(launcher, videos, tmp_path, workers):
     out = tmp_path / "out"
     process = launcher.start(
         *extract(videos, out, "--workers", workers, "--batch-size", 2, "--debug-frames", 50)
     )
     told = process.lines(1)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     code, text = process.wait()
     assert code == 130, text
     assert "interrupted; finished files are kept" in text
@@ -98,6 +96,68 @@ def test_signals_drop_the_current_video(launcher, videos, tmp_path, number, work
     assert told[0].split(":")[0] in {p.stem for p in out.glob("*.json")}
     assert_whole(out)
     assert not [p for p in out.rglob("*") if "tubelet-tmp" in p.name]
+    assert status_of(out)[0].working == []
+
+
+def flat(*frames, name="v", **more):
+    """Synthetic videos of so many frames."""
+    tail = "".join(f",{k}={v}" for k, v in more.items())
+    return [
+        {"path": f"synthetic:frames={n},pattern=flat{tail}", "id": f"{name}{k}"}
+        for k, n in enumerate(frames)
+    ]
+
+
+def listed(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def claimed(out, count):
+    """The ids of so many videos, once they are claimed."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (out / "tubelet.json").exists():
+            working = {claim["id"] for claim in status_of(out)[0].working}
+            if len(working) == count:
+                return working
+    raise AssertionError(f"{count} videos were never claimed at a time")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_finishes_what_is_under_way(launcher, tmp_path, workers):
+    """And begins nothing else; the next run does the rest. One is this process, two are others."""
+    out, videos = tmp_path / "out", listed(tmp_path / "list.jsonl", flat(*[900] * 4))
+    several = ("--workers", 2) if workers == 2 else ()
+    process = launcher.start(*extract(videos, out, *several))
+    under_way = claimed(out, workers)
+    process.send_signal(signal.SIGINT)
+    code, text = process.wait()
+    assert code == 130, text
+    assert "finishing what is under way (v" in text
+    assert f"{workers} extracted, 0 already done, 0 failed" in text
+    assert "interrupted; finished files are kept" in text
+    assert {p.stem for p in out.glob("v*.npy")} == under_way
+    assert status_of(out)[0].working == []
+    assert launcher.run(*extract(videos, out))[0] == 0
+    assert len(list(out.glob("v*.npy"))) == 4
+
+
+def test_a_second_ctrl_c_drops_it(launcher, tmp_path):
+    """A video that would never end."""
+    out, videos = tmp_path / "out", listed(tmp_path / "list.jsonl", flat(40, 40, stall=9))
+    process = launcher.start(*extract(videos, out, "--workers", 1))
+    claimed(out, 1)
+    process.send_signal(signal.SIGINT)
+    (told,) = process.lines(1)
+    assert told.startswith("finishing what is under way (v")
+    assert told.endswith("; Ctrl-C again drops it\n")
+    process.send_signal(signal.SIGINT)
+    code, text = process.wait()
+    assert code == 130, text
+    assert "Traceback" not in text
+    assert not list(out.glob("v*"))
+    assert failures(out) == {}
     assert status_of(out)[0].working == []
 
 

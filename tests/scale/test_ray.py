@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scale_ray import damage, features, go_ray, movie, places_of_workers
 from tests_support import failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
+from tubelet.errors import UsageError
 from tubelet.window import WindowConfig
 
 pytest.importorskip("ray", reason="needs tubelet[ray]")
@@ -91,3 +93,19 @@ def test_a_worker_dies_and_a_poison_video_is_given_up(cluster, videos, tmp_path)
     assert "tried 3 times" in line["message"]
     expected = {k: v for k, v in tree(tmp_path / "local").items() if k.endswith(".npy")}
     assert {k: v for k, v in tree(tmp_path / "ray").items() if k.endswith(".npy")} == expected
+
+
+def test_an_address_that_does_not_answer(cluster):
+    """Refused, silent, of another protocol, or no address: said within the limit."""
+    from tubelet.scale.ray.reach import check_answers
+
+    check_answers(cluster.get_runtime_context().gcs_address)
+    check_answers("auto")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no Ray at {address}: no answer within 0.1 s; "):
+            check_answers(address, 0.1)
+    with pytest.raises(UsageError, match=r"no Ray at .*: Connection refused; .* on this machine"):
+        check_answers(f"ray://{address}")
+    with pytest.raises(UsageError, match="it must be auto, or HOST:PORT"):
+        check_answers("somewhere")

@@ -148,6 +148,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     from tubelet.cli.progress import Progress
     from tubelet.inputs import collect, is_frame_folder
     from tubelet.models.device import device_list, faster_precision
+    from tubelet.scale.drain import Drain
     from tubelet.scale.local import Job, run
     from tubelet.scale.processes import warm_up
     from tubelet.scale.shard import parse_shard
@@ -183,14 +184,17 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
 
         torch.set_num_threads(choices["threads"])
     extractors = build_extractors({**choices, "device": devices[0]})
-    with Progress(len(job.inputs)) as progress:
+    parts = choices["engine"] == "ray"
+    with Progress(len(job.inputs)) as progress, Drain(progress, parts=parts) as drain:
         faster = faster_precision(extractors[0].precision, devices[0])
         if faster and not typed("precision"):
             progress.hint = faster
-        failures = run(job, extractors, progress, engine)
+        failures = run(job, extractors, drain, engine, stopping=lambda: drain.asked)
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:
         click.echo(json.dumps({"out": str(out), **progress.counts()}))
+    if drain.asked:
+        raise KeyboardInterrupt
     return 1 if failures else 0
 
 
@@ -208,8 +212,11 @@ def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
             f"those of its cluster: say --device {devices[0].split(':')[0]} --workers "
             f"{len(devices)}"
         )
-    from tubelet.scale.ray import Cluster, run_ray
+    from tubelet.scale.ray import Cluster, check_answers, run_ray
 
+    address = choices["ray_address"] or os.environ.get("RAY_ADDRESS")
+    if address:
+        check_answers(address)
     gpus = choices["gpus_per_worker"]
     if gpus is None:
         gpus = float(devices[0].startswith("cuda"))

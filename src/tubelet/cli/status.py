@@ -20,6 +20,7 @@ def command(out: Path, as_json: bool, debug: bool) -> None:
 
     Example: tubelet status features/
     """
+    from tubelet.scale.drain import span
     from tubelet.scale.status import status_of
 
     found = status_of(out)
@@ -32,16 +33,12 @@ def command(out: Path, as_json: bool, debug: bool) -> None:
             f"{status.hours:.2f} hours; {status.failed} failed"
         )
         if status.runs:
-            left = "time left unknown yet" if status.left_s is None else _span(status.left_s)
+            left = "time left unknown yet"
+            if status.left_s is not None:
+                left = f"about {span(status.left_s)} left"
             click.echo(f"  {len(status.working)} claimed, {status.left} to do; {left}")
     for run in found[0].runs:
         shard = f" (shard {run['shard']})" if run.get("shard") else ""
         click.echo(f"  run of {run['inputs']} inputs{shard}: process {run['pid']} on {run['host']}")
     for claim in found[0].working:
         click.echo(f"  working on {claim['id']}: process {claim['pid']} on {claim['host']}")
-
-
-def _span(seconds: float) -> str:
-    """A time that is left, in words."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"about {hours} h {rest // 60:02} min left" if hours else f"about {rest} s left"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -72,6 +72,15 @@ class Reporter(Protocol):
     def advance(self, name: str, rows: int, fraction: float | None) -> None: ...
     def done(self, outcome: Outcome) -> None: ...
     def note(self, text: str) -> None: ...
+
+
+Stopping = Callable[[], bool]
+"""Whether somebody has asked for an end: begin no further video."""
+
+
+def nobody() -> bool:
+    """A run that is never asked to end."""
+    return False
 
 
 def open_folders(

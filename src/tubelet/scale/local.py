@@ -28,7 +28,7 @@ from tubelet.pipeline import Extractor, record_video
 from tubelet.pulse import PULSE
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims
-from tubelet.scale.job import Job, Outcome, Reporter, open_folders
+from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody, open_folders
 from tubelet.scale.lengths import share_of
 from tubelet.scale.sheet import write_sheet
 from tubelet.store.atomic import sweep
@@ -42,12 +42,17 @@ POLL_S = 0.5
 """How often a video that another process works on is looked at again."""
 
 
-Engine = Callable[[Job, Sequence[Extractor], Sequence[Folder], Claims, Reporter], int]
+Engine = Callable[[Job, Sequence[Extractor], Sequence[Folder], Claims, Reporter, Stopping], int]
 """What does the work of a run that has been set up, and counts the failed inputs."""
 
 
 def run(
-    job: Job, extractors: Sequence[Extractor], report: Reporter, engine: Engine | None = None
+    job: Job,
+    extractors: Sequence[Extractor],
+    report: Reporter,
+    engine: Engine | None = None,
+    *,
+    stopping: Stopping = nobody,
 ) -> int:
     """Extract every input. Returns the number of failed ones; each is in OUT/failures.jsonl.
 
@@ -65,13 +70,14 @@ def run(
     shard = str(job.shard) if job.shard else None
     with Claims(job.out, total=len(job.inputs), shard=shard) as claims:
         if engine is not None:
-            return engine(job, extractors, folders, claims, report)
+            return engine(job, extractors, folders, claims, report, stopping)
         several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
         if job.inputs and (job.timeout or several):
             from tubelet.scale.workers import run_workers
 
-            return run_workers(job, extractors, folders, report)
-        return Worker(job, extractors, folders, claims, report).work(job.inputs)
+            return run_workers(job, extractors, folders, report, stopping)
+        worker = Worker(job, extractors, folders, claims, report, stopping=stopping)
+        return worker.work(job.inputs)
 
 
 def _books(job: Job, folders: Sequence[Folder]) -> list[Failures]:
@@ -128,10 +134,12 @@ class Worker:
         report: Reporter,
         before: dict[str, int] | None = None,
         reach: Reach | None = None,
+        stopping: Stopping = nobody,
     ) -> None:
         self.job, self.extractors, self.folders = job, extractors, folders
         self.claims, self.report = claims, report
         self.failed = 0
+        self._stopping = stopping
         self._before = attempts_of(job) if before is None else before
         self._batches = Batches(extractors, self._on_rows)
         self._open: list[Open] = []
@@ -150,14 +158,17 @@ class Worker:
 
     def _until_stopped(self, items: Iterable[Input]) -> Iterable[Input]:
         for item in items:
-            yield item
-            if self.failed and self.job.fail_fast:
+            if self._is_over():
                 return
+            yield item
+
+    def _is_over(self) -> bool:
+        return bool(self.failed and self.job.fail_fast) or self._stopping()
 
     def _return_to(self, later: list[Input]) -> None:
         """Videos that other processes were working on: done by now, failed, or left behind."""
         told = False
-        while later and not (self.failed and self.job.fail_fast):
+        while later and not self._is_over():
             if not told:
                 holder = self.claims.holder(later[0].id)
                 self.report.note(f"waiting for {len(later)} videos of other runs ({holder})")

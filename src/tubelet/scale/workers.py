@@ -30,7 +30,7 @@ from tubelet.pipeline import Extractor
 from tubelet.process import keep_memory, patient_children
 from tubelet.pulse import CELLS, PULSE, READING, Sign, read_sign
 from tubelet.scale.claims import HIDDEN, Claims, stale_files
-from tubelet.scale.job import Job, Outcome, Reporter
+from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody
 from tubelet.scale.local import Worker, attempts_of
 from tubelet.scale.processes import ending, start_method
 from tubelet.store.atomic import sweep
@@ -69,19 +69,25 @@ class Hand:
 
 
 def run_workers(
-    job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder], report: Reporter
+    job: Job,
+    extractors: Sequence[Extractor],
+    folders: Sequence[Folder],
+    report: Reporter,
+    stopping: Stopping = nobody,
 ) -> int:
     """As `local.run`, in several processes. The number of failed inputs."""
-    return Foreman(job, pickle.dumps(list(extractors)), folders, report).work()
+    return Foreman(job, pickle.dumps(list(extractors)), folders, report, stopping).work()
 
 
 class Foreman:
     """The parent's side."""
 
     def __init__(
-        self, job: Job, extractors: bytes, folders: Sequence[Folder], report: Reporter
-    ) -> None:
+        self, job: Job, extractors: bytes, folders: Sequence[Folder], report: Reporter,
+        stopping: Stopping,
+    ) -> None:  # fmt: skip
         self._job, self._folders, self._report = job, folders, report
+        self._stopping = stopping
         import torch
 
         # As many threads as here: the last bits of a sum depend on how many share it.
@@ -149,8 +155,7 @@ class Foreman:
     def _hear(self, hand: Hand, what: str, value: Any) -> None:
         hand.greeted = True
         if what == "next":
-            stop = self._broken is not None or (self._failed and self._job.fail_fast)
-            item = None if stop or not self._left else self._left.popleft()
+            item = None if self._is_over() or not self._left else self._left.popleft()
             if item is not None:
                 hand.busy[item.id] = item
             hand.pipe.send(item)
@@ -167,6 +172,10 @@ class Foreman:
             self._broken = value
         elif what == "end":
             hand.ended = True
+
+    def _is_over(self) -> bool:
+        failed = self._failed and self._job.fail_fast
+        return self._broken is not None or bool(failed) or self._stopping()
 
     def _tell(self, outcome: Outcome) -> None:
         self._failed += outcome.kind == "failed"
@@ -190,7 +199,7 @@ class Foreman:
             self._tell(Outcome(item.id, "failed", failure.message))
         if not hand.greeted:
             self._broken = f"a worker could not start: it ended with {how}"
-        elif hand.busy or self._left:
+        elif (hand.busy or self._left) and not self._stopping():
             self._hands.append(self._hire(hand.device))
 
     def _blamed(self, hand: Hand, sign: Sign) -> set[str]:

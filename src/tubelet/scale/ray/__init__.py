@@ -14,6 +14,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +25,7 @@ from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.pipeline import Extractor
 from tubelet.scale.claims import Claims
-from tubelet.scale.job import Job, Reporter
+from tubelet.scale.job import Job, Reporter, Stopping, nobody
 from tubelet.store.base import Folder
 
 try:
@@ -33,6 +35,7 @@ except ImportError as error:
 
 from tubelet.scale.ray.actors import ModelWorker, cause_of
 from tubelet.scale.ray.driver import Driver, Hand
+from tubelet.scale.ray.reach import check_answers as check_answers
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,12 @@ class Cluster:
 
 def run_ray(
     job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder], claims: Claims,
-    report: Reporter, cluster: Cluster,
+    report: Reporter, stopping: Stopping = nobody, *, cluster: Cluster,
 ) -> int:  # fmt: skip
     """As `local.run`, on a Ray cluster. The number of failed inputs."""
     import torch
 
+    on_term = signal.getsignal(signal.SIGTERM)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ours = not ray.is_initialized()
     if ours:
@@ -65,6 +69,8 @@ def run_ray(
             ray.init(address=address or "local", logging_level=logging.ERROR, **options)
         except (ConnectionError, ValueError) as error:
             raise UsageError(f"no Ray at {address}: {cause_of(error)}") from error
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)  # Ray's own would end us without a word
     threads = torch.get_num_threads()
     clean = replace(job, inputs=[], out=job.out.absolute())
     homes = [replace(folder, path=folder.path.absolute()) for folder in folders]
@@ -82,7 +88,7 @@ def run_ray(
     absolute = [_absolute(item) for item in job.inputs]
     try:
         driver = Driver(replace(job, inputs=absolute), homes, claims, report, hire, cluster.part_s)
-        return driver.work(job.workers)
+        return driver.work(job.workers, stopping)
     finally:
         if ours:
             ray.shutdown()

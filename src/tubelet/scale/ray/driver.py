@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
 from tubelet.scale.claims import Claims
-from tubelet.scale.job import Job, Outcome, Reporter
+from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody
 from tubelet.scale.lengths import lengths
 from tubelet.scale.local import POLL_S, attempts_of, failed_elsewhere
 from tubelet.scale.ray.actors import DIED, TICK_S, cause_of
@@ -58,37 +58,28 @@ class Driver:
         self._before = attempts_of(job)
         self._failed = 0
         self._broken: str | None = None
-        self._draining = False
+        self._stopping: Stopping = nobody
 
-    def work(self, workers: int) -> int:
-        """The number of failed inputs. KeyboardInterrupt once what was under way is finished."""
+    def work(self, workers: int, stopping: Stopping = nobody) -> int:
+        """The number of failed inputs."""
+        self._stopping = stopping
         seconds = lengths(self._job.inputs, self._job.frame_rate)
         self._left.extend(groups(self._job.inputs, seconds, self._part_s, workers))
         try:
             self._hands = [self._hire() for _ in range(busy_workers(self._left, workers))]
-            while True:
-                try:
-                    if not self._step():
-                        break
-                except KeyboardInterrupt:
-                    if self._draining:
-                        raise
-                    self._draining = True
-                    busy = sum(hand.unit is not None for hand in self._hands)
-                    self._report.note(f"finishing {busy} under way; Ctrl-C again drops them")
+            while self._step():
+                pass
         finally:
             for hand in self._hands:
                 ray.kill(hand.actor)
         if self._broken is not None:
             raise StoreError(self._broken)
-        if self._draining:
-            raise KeyboardInterrupt
         return self._failed
 
     def _step(self) -> bool:
         """One round: hand out, listen. False when nothing is left to do."""
-        stop = self._draining or self._broken or (self._failed and self._job.fail_fast)
-        if stop:
+        failed = self._failed and self._job.fail_fast
+        if self._stopping() or self._broken or failed:
             self._left.clear()
             self._later.clear()
         for hand in self._hands:
@@ -168,7 +159,7 @@ class Driver:
                     f"no row came for {self._job.timeout:g} s (--timeout), so its worker was ended"
                 )
             self._lost(hand.unit, why)
-            if not (self._draining or self._broken):
+            if not (self._stopping() or self._broken):
                 self._hands.append(self._hire())
         else:
             hand.heard = time.monotonic()
@@ -236,7 +227,7 @@ class Driver:
         """A worker died with a unit: each of its videos is tried again by itself, or given up."""
         for item in unit.items if unit is not None else ():
             assert unit is not None
-            if item.id in self._closed or self._draining:
+            if item.id in self._closed or self._stopping():
                 continue
             if self._may_retry(item, unit.part):
                 self._left.appendleft(replace(unit, items=(item,)))
