@@ -75,6 +75,9 @@ def test_numbers_of_the_reference(name, golden, tmp_path):
     output = scores(got["dense_logits"], model.activation)  # what predict gives: see below
     assert golden.error(output, want["output"][:1]) < golden.TOLERANCE
     assert golden.error(got["pool"], want["features"][:1]) < golden.TOLERANCE
+    assert ("head_pool" in got) == ("features_headpool" in want)
+    if "head_pool" in got:
+        assert golden.error(got["head_pool"], want["features_headpool"][:1]) < golden.TOLERANCE
     assert golden.error(got["dense_logits"], want["logits"][:1]) < golden.TOLERANCE
     compare_stages(golden, got, want)
     assert sum(p.numel() for p in model.parameters()) == facts["parameters"]
@@ -254,6 +257,9 @@ def test_taps_in_one_pass_agree_with_taps_one_by_one(family):
         torch.testing.assert_close(model.classifier(together["pool"]), model(clip))
         per_position = together["dense_logits"].softmax(-1).mean(dim=(1, 2, 3))
         torch.testing.assert_close(model.predict(clip), per_position)
+        if "head_pool" in together:
+            mean = together["dense_logits"].mean(dim=(1, 2, 3))
+            torch.testing.assert_close(model.classifier(together["head_pool"]), mean)
     assert together["pool"].shape == (2, model.width)
 
 

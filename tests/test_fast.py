@@ -125,6 +125,8 @@ def test_numbers_of_the_reference(name, golden, tmp_path):
         (got["dense_logits"], "logits"),
     ):
         assert golden.error(value, want[key][:1]) < BOUND, key
+    if "head_pool" in got:
+        assert golden.error(got["head_pool"], want["features_headpool"][:1]) < BOUND
     compare_stages(golden, got, want)
 
 

@@ -13,13 +13,16 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests_support import tiny
+from tubelet.align import Track, rows_in
 from tubelet.cli import group
 from tubelet.errors import UnknownName, UsageError
 from tubelet.models import zoo
 from tubelet.presets import PRESETS, find
 from tubelet.types import ClipSpec, VideoInfo
-from tubelet.window import BLACK, WindowConfig, count_rows, plan_windows, timeline
+from tubelet.window import BLACK, WindowConfig, count_rows, plan_windows, row_times, timeline
 
+CLIP = "synthetic:frames=100,fps=30,width=64,height=48"
 MODEL = ClipSpec(frames=8, interval=8, short_side=256, crop=256)
 
 
@@ -172,12 +175,6 @@ def script_of_actionformer(n, chunk=16, frequency=4):
     return [[i * frequency + j for j in range(chunk)] for i in range(length // frequency + 1)]
 
 
-@settings(deadline=None)
-@given(st.integers(16, 600))
-def test_thumos_windows_frame_by_frame(n):
-    assert rows_of("thumos-i3d", n) == script_of_actionformer(n)
-
-
 def stacks_of_video_features(n, stack=24, step=8):
     """A stack is used when it holds stack + 1 frames; `step` frames are dropped after each."""
     waiting, rows = [], []
@@ -187,19 +184,6 @@ def stacks_of_video_features(n, stack=24, step=8):
             rows.append(waiting[:-1])
             waiting = waiting[step:]
     return rows
-
-
-@settings(deadline=None)
-@given(st.integers(1, 300))
-def test_unav_windows_frame_by_frame(n):
-    assert rows_of("unav-i3d", n) == stacks_of_video_features(n)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 120))
-def test_ms_tcn_windows_frame_by_frame(n):
-    want = [[f if 0 <= f < n else BLACK for f in range(t - 10, t + 11)] for t in range(n)]
-    assert rows_of("ms-tcn-i3d", n) == want
 
 
 @settings(deadline=None)
@@ -218,12 +202,6 @@ def clips_of_mmaction2(n, clips=100, frames=8, interval=8):
     return np.mod(starts[:, None] + np.arange(frames) * interval, n).tolist()
 
 
-@settings(deadline=None)
-@given(st.integers(1, 900))
-def test_hacs_slowonly_frame_by_frame(n):
-    assert rows_of("hacs-slowonly", n) == clips_of_mmaction2(n)
-
-
 def back_padded(n, window=32, stride=16):
     """Windows from every stride-th frame; the one that would pass the end is moved back."""
     rows, start = [], 0
@@ -235,10 +213,122 @@ def back_padded(n, window=32, stride=16):
         start += stride
 
 
-@settings(deadline=None)
-@given(st.integers(32, 500))
-def test_ego4d_windows_frame_by_frame(n):
-    assert rows_of("ego4d-slowfast-r101", n) == back_padded(n)
+def padded(window, stride):
+    """Windows from every stride-th frame until one holds the last, which is repeated."""
+
+    def rows(n):
+        found = [[0]]
+        while found[-1][-1] < n - 1 or len(found[-1]) < window:
+            start = stride * len(found) if len(found[-1]) == window else 0
+            row = [min(start + i, n - 1) for i in range(window)]
+            found = [row] if len(found[-1]) < window else [*found, row]
+        return found
+
+    return rows
+
+
+def full(window, stride):
+    """Full windows only."""
+    return lambda n: [
+        list(range(start, start + window)) for start in range(0, n, stride) if start + window <= n
+    ]
+
+
+def around_of_ms_tcn(n):
+    return [[f if 0 <= f < n else BLACK for f in range(t - 10, t + 11)] for t in range(n)]
+
+
+def around_of_tridivb(n, size=32, step=1):
+    """Slots that no frame fills stay zero."""
+    rows = []
+    for index in range(n):
+        slots = [BLACK] * size
+        start, end = int(index - step * size / 2), int(index + step * size / 2)
+        for slot, frame in enumerate(range(start, end, step)):
+            if 0 <= frame <= n - 1:
+                slots[slot] = frame
+        rows.append(slots)
+    return rows
+
+
+def chunks_of_the_model(n, size=8):
+    """De La Jara et al., without the faults: every frame once, the end filled with the last."""
+    frames = list(range(n)) + [n - 1] * (-n % size)
+    return [frames[i : i + size] for i in range(0, len(frames), size)]
+
+
+def hero(clip_s):
+    return lambda n: hero_clips(n, Fraction(clip_s), None, 30)[: math.ceil(n / (clip_s * 30))]
+
+
+# name: (fewest frames for which the original's own arithmetic holds, frames of its rows)
+ANEW = {
+    "ego4d-slowfast-r101": (32, back_padded),
+    "epic-kitchens-slowfast": (32, back_padded),
+    "thumos-i3d": (16, script_of_actionformer),
+    "thumos-slowfast-r50": (1, padded(32, 4)),
+    "thumos-slowfast-r101": (1, padded(32, 4)),
+    "anet-i3d": (1, full(16, 16)),
+    "anet-slowfast-r50": (1, padded(32, 8)),
+    "anet-slowfast-r101": (1, padded(32, 8)),
+    "hacs-slowfast-r101": (1, padded(32, 8)),
+    "hacs-slowonly": (1, clips_of_mmaction2),
+    "unav-i3d": (1, stacks_of_video_features),
+    "weakly-supervised-i3d": (1, full(16, 16)),
+    "xd-violence-i3d": (1, full(16, 16)),
+    "ms-tcn-i3d": (1, around_of_ms_tcn),
+    "charades-i3d": (1, full(16, 8)),
+    "slowfast-every-frame": (1, around_of_tridivb),
+    "qvhighlights-slowfast": (1, hero(2)),
+    "hero-slowfast": (1, hero(Fraction(3, 2))),
+    "charades-sta-slowfast": (1, hero(1)),
+    "anet-captions-slowfast": (1, hero(2)),
+    "tacos-slowfast": (1, hero(2)),
+    "charades-sta-i3d": (25, lambda n: vslnet_windows(n, 24)),
+    "anet-captions-i3d": (17, lambda n: vslnet_windows(n, 16)),
+    "tacos-i3d": (17, lambda n: vslnet_windows(n, 16)),
+    "tvg-2023": (1, chunks_of_the_model),
+}
+
+
+def test_every_preset_is_written_anew():
+    assert set(ANEW) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", ANEW)
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_windows_frame_by_frame(name, data):
+    fewest, anew = ANEW[name]
+    n = data.draw(st.integers(fewest, 250))
+    assert rows_of(name, n) == anew(n)
+
+
+def test_what_fills_a_window_around_a_frame_is_zero_behind_the_normalisation():
+    window = WindowConfig(frames=4, stride=1, tail=find("slowfast-every-frame").tail)
+    rows = [row for row, _ in tiny(window=window).stream(CLIP)]
+    assert [rows[0].window.frames, rows[-1].window.frames] == [(-1, -1, 0, 1), (97, 98, 99, -1)]
+    assert not np.any(rows[0].pixels[0])
+    assert np.all(rows[0].pixels[2] == rows[2].pixels[0])
+    assert np.any(rows[0].pixels[2])
+
+
+def test_consumers_place_a_row_per_frame_at_its_frame():
+    for name in ("ms-tcn-i3d", "slowfast-every-frame"):
+        preset = find(name)
+        n, fps = 300, 25
+        spans = row_times(
+            plan_windows(info(n), preset.window(MODEL)),
+            [i / fps for i in range(n)],
+            n / fps,
+            preset.window(MODEL),
+        )
+        track = Track(*(np.array(edge) for edge in zip(*spans, strict=True)), n / fps)
+        for frame in (0, 3, 150, 299):
+            assert rows_in(track, frame / fps, (frame + 1) / fps, preset.offset) == (
+                frame,
+                frame + 1,
+            )
 
 
 def fps_filter(stamps, unit, last, rate):
@@ -307,9 +397,6 @@ def test_inception_keeps_two_times_of_24_frames():
 
 def invoke(*arguments):
     return CliRunner().invoke(group, [str(a) for a in arguments], standalone_mode=False)
-
-
-CLIP = "synthetic:frames=100,fps=30,width=64,height=48"
 
 
 def test_plan_applies_a_preset_and_what_overrides_it():

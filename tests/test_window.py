@@ -56,7 +56,7 @@ published = st.builds(
     interval=st.integers(1, 4),
     stride=st.none() | st.integers(1, 40),
     length=st.none() | st.integers(33, 45),
-    tail=st.sampled_from([*RULES, "backpad-open", "center", "center-zero"]),
+    tail=st.sampled_from([*RULES, "backpad-open", "center", "center-zero", "center-mean"]),
 )
 seconds = st.builds(
     WindowConfig,

@@ -81,7 +81,8 @@ class Gatherer(Generic[P]):
     None, unless `pairs`: then it is (frame, frame at the next position), the same frame twice where
     a resampled timeline repeats it; at the last position it is the pair before, and None only
     where the timeline has a single position.
-    black: the pixels of a black frame (tail rules `zero`, `center-zero`). native_fps: the video's
+    black: the pixels of a frame that stands for none (tail rules `zero`, `center-zero`,
+    `center-mean`). native_fps: the video's
     average rate. limit: most rows, `window.row_limit`. total: positions of the timeline, counted
     beforehand for the tail `uniform`. `frames` and `positions` count what has been seen.
     """

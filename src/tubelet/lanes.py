@@ -79,7 +79,7 @@ def each_row(
         Gatherer(
             e.window,
             prepare=_of_read_frames(preparer(e.view, sources[e.flow] if e.flow else None)),
-            black=black(e.view),
+            black=black(e.view, mean_colour=e.window.tail == "center-mean"),
             native_fps=reader.info.fps,
             limit=row_limit(reader.info.stream_s, e.window),
             total=total,

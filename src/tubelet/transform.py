@@ -334,13 +334,18 @@ def split_view(view: ViewConfig) -> tuple[ViewConfig, ViewConfig]:
     return rgb, replace(view, mean=view.mean[-FLOW:], std=view.std[-FLOW:])
 
 
-def black(view: ViewConfig) -> Prepared:
-    """A black frame, as normalised; no motion where the channels are optical flow."""
+def black(view: ViewConfig, *, mean_colour: bool = False) -> Prepared:
+    """A black frame, as normalised; no motion where the channels are optical flow.
+
+    mean_colour: one of the mean colour instead, which is zero when normalised.
+    """
     shape = (view.views, view.crop, view.crop, len(view.mean))
     mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
     level = np.zeros_like(mean)
     if len(level) != 3:
         level[-FLOW:] = 0.5
+    if mean_colour:
+        level = mean
     return np.broadcast_to((level - mean) / std, shape)
 
 

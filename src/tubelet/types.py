@@ -166,11 +166,12 @@ class VideoModel(Protocol):
     """What every network offers. `clip` tensors are float32 [B, C, T, H, W], normalised.
 
     taps, in order of computation: stage names ("stem", "res2", ... or "block0", ...), "grid",
-    "dense_logits", "pool". `features` returns for a stage tap its map [B, C, T', H', W'], for
-    "grid" the map [B, D, T', H', W'] of what "pool" [B, D] is made of, for "dense_logits" the
-    classifier's output at every position [B, t, h, w, classes] ([B, classes] where the head has
-    one position by construction), before softmax or sigmoid. `classify` gives the logits
-    [B, classes] of "pool" [B, D]; calling the model is classify(features(clip)["pool"]).
+    "head_pool" (ResNet and SlowFast: the mean over the test head's windows), "dense_logits",
+    "pool". `features` returns for a stage tap its map [B, C, T', H', W'], for "grid" the map
+    [B, D, T', H', W'] of what "pool" [B, D] is made of, for "dense_logits" the classifier's output
+    at every position [B, t, h, w, classes] ([B, classes] where the head has one position by
+    construction), before softmax or sigmoid. `classify` gives the logits [B, classes] of "pool"
+    [B, D]; calling the model is classify(features(clip)["pool"]).
     """
 
     clip: ClipSpec
@@ -189,9 +190,9 @@ class VideoModel(Protocol):
 class Window:
     """One row: the frames that one clip is made of.
 
-    `frames` are indices of the video's own frames in decoder order, -1 for a black frame. After
-    the first `lead` (0 unless windows are centred), `real` of them are the window's own; the
-    other `padded` ones fill it up.
+    `frames` are indices of the video's own frames in decoder order, -1 for a black frame (of the
+    mean colour under the tail rule `center-mean`). After the first `lead` (0 unless windows are
+    centred), `real` of them are the window's own; the other `padded` ones fill it up.
     """
 
     index: int

@@ -28,6 +28,7 @@ These rules exist only because published features were made with them (`presets.
     center          window k is centred on position floor(S / 2) + k*S; indices are clamped to the
                     timeline at both ends                              ceil((N - floor(S / 2)) / S)
     center-zero     as center, with black frames at both ends
+    center-mean     as center, with frames of the mean colour: zeros behind the normalisation
     uniform         `rows` windows spread over the whole timeline, which has to be counted first:
                     window k starts at round(k * max(0, N - (W-1)*K - 1) / (rows - 1)); places
                     beyond a short timeline start over                                     `rows`
@@ -58,13 +59,14 @@ Tail = Literal[
     "repeat-second",
     "center",
     "center-zero",
+    "center-mean",
     "uniform",
 ]
 Resample = Literal["hold", "ffmpeg-near"]
 Index = Literal["every-kth", "linspace"]
 
 BLACK = -1
-"""The frame index of a black frame."""
+"""The frame index of a black frame (of the mean colour under `center-mean`)."""
 
 TICK_S = 1e-6
 """Two times closer than this are the same instant (container time bases are coarser)."""
@@ -134,7 +136,7 @@ class WindowConfig:
     @property
     def centred(self) -> bool:
         """Whether windows surround their positions instead of starting there."""
-        return self.tail in ("center", "center-zero")
+        return self.tail in ("center", "center-zero", "center-mean")
 
     @property
     def shift(self) -> int:
@@ -241,13 +243,13 @@ def place(k: int, n: int, config: WindowConfig, wanted: Sequence[int]) -> Placem
     inside = [p for p in places if 0 <= p < n]
     beyond = places[lead + len(inside) :]
     tail = _filler(config, n, inside, beyond)
-    head = BLACK if config.tail == "center-zero" else 0
+    head = 0 if config.tail == "center" else BLACK
     return Placement(k, (*[head] * lead, *inside, *tail), len(inside), lead)
 
 
 def _filler(config: WindowConfig, n: int, inside: list[int], beyond: list[int]) -> list[int]:
     """What stands for the places of a window that lie beyond the timeline's n positions."""
-    if config.tail in ("zero", "center-zero"):
+    if config.tail in ("zero", "center-zero", "center-mean"):
         return [BLACK] * len(beyond)
     if config.tail == "uniform":
         return [p % n for p in beyond]

@@ -92,6 +92,7 @@ def test_parts_are_one_pass(tmp_path, codec, suffix, options):
         {"tail": "backpad", "stride": 7},
         {"tail": "center", "stride": 4},
         {"tail": "center-zero", "stride": 4},
+        {"tail": "center-mean", "stride": 1},
         {"tail": "backpad-open", "stride": 7},
         {"tail": "pad", "stride": 1, "interval": 3},
         {"tail": "pad", "fps": Fraction(10), "stride": 2},

@@ -64,8 +64,9 @@ def explain(preset: Preset) -> list[str]:
         f"  frames    {timeline_words(preset)}",
         f"  windows   {window_words(preset)}",
         f"  pixels    {pixel_words(preset)}",
-        f"  stored    {preset.dtype}, {'class scores too' if preset.logits else 'pool'}, "
-        f"keep {preset.keep}; tubelet pack --layout {preset.layout}",
+        f"  stored    {preset.dtype}, {stored_words(preset)}, "
+        f"keep {preset.keep}; tubelet pack --layout {preset.layout}"
+        f"{'' if preset.tap == 'pool' else f' --tap {preset.tap}'}",
         f"  times     consumers place a row by the rule {preset.offset}",
         f"  example   {n} frames -> {rows} windows",
         "",
@@ -144,6 +145,12 @@ def pixel_words(preset: Preset) -> str:
     }[preset.fit]
     crop = preset.crop or "the model's"
     return f"{size}, centre crop {crop}, {preset.resize}"
+
+
+def stored_words(preset: Preset) -> str:
+    if preset.logits:
+        return "class scores too"
+    return "pool" if preset.tap == "pool" else f"pool and {preset.tap}"
 
 
 def _paragraph(head: str, texts: Iterable[str]) -> list[str]:

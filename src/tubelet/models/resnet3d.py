@@ -89,7 +89,7 @@ class ResNet3D(nn.Module):
         self.config = config
         self.clip, self.activation = config.clip, config.activation
         self.num_classes, self.width = config.num_classes, config.trunk.widths[-1]
-        self.taps = (*STAGES, "grid", "dense_logits", "pool")
+        self.taps = (*STAGES, "grid", "head_pool", "dense_logits", "pool")
 
         spec = config.trunk
         self.stem = Stem(config.clip.channels, spec)
@@ -141,7 +141,8 @@ class ResNet3D(nn.Module):
         """clip [B, C, T, H, W] to the named taps. Raises ClipError, UnknownName.
 
         Stages and "grid" are maps [B, D, T', H', W'], "pool" [B, D] is the mean of "grid",
-        "dense_logits" [B, t, h, w, classes] the classifier at every window of the test head.
+        "head_pool" [B, D] the mean over the windows of the test head, which overlap: the middle
+        counts more. "dense_logits" [B, t, h, w, classes] is the classifier at every one of them.
         """
         check_taps(taps, self.taps)
         spec = self.config.trunk
@@ -162,9 +163,11 @@ class ResNet3D(nn.Module):
     def _with_head(self, found: dict[str, Tensor], taps: Sequence[str]) -> dict[str, Tensor]:
         if "pool" in taps:
             found["pool"] = found["grid"].mean(dim=(2, 3, 4))
-        if "dense_logits" in taps:
+        if "head_pool" in taps or "dense_logits" in taps:
             cells = windows(found["grid"], self.config.head)
-            found["dense_logits"] = self.classifier(cells.movedim(1, -1))
+            found["head_pool"] = cells.mean(dim=(2, 3, 4))
+            if "dense_logits" in taps:
+                found["dense_logits"] = self.classifier(cells.movedim(1, -1))
         return {tap: found[tap] for tap in taps}
 
     def classify(self, pool: Tensor) -> Tensor:

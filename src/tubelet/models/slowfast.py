@@ -143,7 +143,7 @@ class SlowFast(nn.Module):
         self.width = config.slow.widths[-1] + config.fast.widths[-1]
         self.taps = (
             *(f"{name}{end}" for name in STAGES for end in ("", "_slow", "_fast")),
-            "grid", "dense_logits", "pool",
+            "grid", "head_pool", "dense_logits", "pool",
         )  # fmt: skip
 
         carried = [config.fast.stem, *config.fast.widths[:-1]]
@@ -181,8 +181,9 @@ class SlowFast(nn.Module):
         """clip [B, C, T, H, W], T a multiple of alpha, to the named taps.
 
         "grid" [B, D, T / alpha, H', W'] is "res5", "pool" [B, D] the mean over time and space of
-        each pathway, slow first, "dense_logits" [B, 1, h, w, classes] the classifier at every
-        window of the test head. Raises ClipError, UnknownName.
+        each pathway, slow first, "head_pool" [B, D] the mean over the windows of the test head,
+        which overlap: the middle counts more. "dense_logits" [B, 1, h, w, classes] is the
+        classifier at every one of them. Raises ClipError, UnknownName.
         """
         check_taps(taps, self.taps)
         self.check(clip)
@@ -195,8 +196,13 @@ class SlowFast(nn.Module):
             if tap == "pool":
                 last = (found["res5_slow"], found["res5_fast"])
                 found[tap] = torch.cat([x.mean(dim=(2, 3, 4)) for x in last], dim=1)
-            elif tap == "dense_logits":
-                found[tap] = self.dense_logits(found["res5_slow"], found["res5_fast"])
+            elif tap in ("head_pool", "dense_logits"):
+                cells = self.head_windows(found["res5_slow"], found["res5_fast"])
+                found[tap] = (
+                    cells.mean(dim=(2, 3, 4))
+                    if tap == "head_pool"
+                    else self.classifier(cells.movedim(1, -1))
+                )
             elif tap not in found:
                 name = "res5" if tap == "grid" else tap
                 found[tap] = self.join(found[f"{name}_slow"], found[f"{name}_fast"])
@@ -220,8 +226,8 @@ class SlowFast(nn.Module):
         """Along the channels, Fast averaged over alpha frames: [B, Cs + Cf, T / alpha, H, W]."""
         return torch.cat([slow, fast.unflatten(2, (-1, self.alpha)).mean(dim=3)], dim=1)
 
-    def dense_logits(self, slow: Tensor, fast: Tensor) -> Tensor:
-        """The classifier at every window in space; a window spans all frames of the clip."""
+    def head_windows(self, slow: Tensor, fast: Tensor) -> Tensor:
+        """[B, D, 1, h, w]: both pathways' means over every window, which spans all frames."""
         head, frames = self.config.head, self.clip.frames
         if head and fast.shape[2] != frames:
             raise ClipError(
@@ -232,7 +238,7 @@ class SlowFast(nn.Module):
             windows(slow, head and (frames // self.alpha, *head)),
             windows(fast, head and (frames, *head)),
         ]
-        return self.classifier(torch.cat(pooled, dim=1).movedim(1, -1))
+        return torch.cat(pooled, dim=1)
 
     def classify(self, pool: Tensor) -> Tensor:
         """Logits [B, classes] of "pool" [B, D]."""

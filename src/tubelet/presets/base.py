@@ -23,8 +23,9 @@ class Preset:
     fps, resample: the timeline. frames, interval, stride, length, tail, index, rows: the windows,
     as in `window.WindowConfig`. short_side, crop, fit, long_side, resize: the pixels, as in
     `transform.ViewConfig`. flow, flow_rounding: how models that take optical flow get it, as the
-    options of those names. logits, keep, dtype: what is stored. layout: what `tubelet pack` should
-    write. offset: where in its window the consumers place a row, for `tubelet align --rule`.
+    options of those names. logits, keep, dtype: what is stored. layout and tap: what `tubelet pack`
+    should write, and of which array. offset: where in its window the consumers place a row, for
+    `tubelet align --rule`.
     exact: what these settings reproduce. unsure: what differs or is not known to anybody.
     example: (frames of a video, its rows), for the tests and the explanation.
     """
@@ -54,6 +55,7 @@ class Preset:
     logits: bool = False
     keep: Literal["clip", "time"] = "clip"
     dtype: Literal["float32", "float16"] = "float32"
+    tap: str = "pool"
     rows: int | None = None
     flow: str | None = None
     flow_rounding: Rounding = "none"
@@ -98,6 +100,7 @@ class Preset:
             "resize": self.resize,
             "logits": self.logits,
             "keep": self.keep,
+            "taps": "pool" if self.tap in ("pool", "logits") else f"pool,{self.tap}",
             "dtype": self.dtype,
             "length": self.length,
             "resample": self.resample,

@@ -14,9 +14,9 @@ TVL1_LEVELS = (
     "mostly JPEG; here OpenCV's, with the levels and without JPEG"
 )
 OPENTAD = "https://github.com/sming256/OpenTAD/blob/main/tools/prepare_data"
-RGB_ONLY = (
-    "only the RGB half (1024 of 2048 columns); the published files append optical flow, whose "
-    "method and rounding differ between them (-m i3d_inception_two_stream.* gives both halves)"
+ANY_FLOW = (
+    "how their flow was made and rounded; taken here: TV-L1 in 256 levels of +-20 pixels (another "
+    "--flow or --flow-rounding, or the RGB half alone with -m, override it)"
 )
 
 EGO4D = Preset(
@@ -30,6 +30,7 @@ EGO4D = Preset(
     tail="backpad",
     short_side=256,
     crop=256,
+    tap="head_pool",
     layout="ego4d",
     offset="half-window",
     example=(39, 2),
@@ -38,7 +39,10 @@ EGO4D = Preset(
         "https://github.com/facebookresearch/Ego4d/blob/main/ego4d/features/configs/"
         "slowfast_r101_8x8.yaml",
     ),
-    exact="frame indices, row count and preprocessing; 39 frames give [0, 31] and [7, 38]",
+    exact="frame indices, row count and preprocessing; 39 frames give [0, 31] and [7, 38]; the "
+    "mean over the head's four windows of 7 x 7 cells, as PyTorchVideo's network leaves it "
+    "(`pool`, the mean over all 8 x 8 cells, differs by 4 % of its length on the reference's "
+    "clips)",
     unsure=(
         "videos below 32 frames: the reference spreads them over 32 slots, here the last repeats",
         "OpenTAD's table states 16 frames for these files; its own configuration and the "
@@ -190,12 +194,13 @@ HACS_SLOWONLY = Preset(
     crop=256,
     resize="uint8",
     logits=True,
+    tap="logits",
     layout="mmaction2",
-    offset="half-window",
+    offset="proportional",
     example=(3000, 100),
     sources=("https://github.com/open-mmlab/mmaction2/blob/main/tools/data/hacs/README.md",),
     exact="places of the 100 clips (mmaction2's SampleFrames in test mode) and short videos that "
-    "start over; `tubelet pack --tap logits` writes the scores before softmax, 100 x 700",
+    "start over; scores before softmax, 100 x 700",
     unsure=("the centre crop may lie one pixel further left or up there",),
 )
 
@@ -237,8 +242,10 @@ UNAV = Preset(
 
 WEAKLY = Preset(
     name="weakly-supervised-i3d",
-    title="Weakly supervised localisation: I3D RGB, segments of 16 frames at 25 fps",
-    models=(I3D_RGB,),
+    title="Weakly supervised localisation: two-stream I3D, segments of 16 frames at 25 fps",
+    models=(TWO_STREAM, I3D_RGB),
+    flow="tvl1",
+    flow_rounding="uint8",
     fps=Fraction(25),
     frames=16,
     interval=1,
@@ -251,46 +258,113 @@ WEAKLY = Preset(
         "https://github.com/Pilhyeon/Learning-Action-Completeness-from-Points/issues/7",
         "https://github.com/sujoyp/wtalc-pytorch/issues/5",
     ),
-    exact="segments and row count (201 frames give 12 rows)",
-    unsure=(RGB_ONLY, "resize and crop differ between the papers that share these settings"),
+    exact="segments and row count (201 frames give 12 rows); 1024 columns of RGB, then 1024 of "
+    "flow",
+    unsure=(ANY_FLOW, "resize and crop differ between the papers that share these settings"),
 )
 
 XD_VIOLENCE = replace(
     WEAKLY,
     name="xd-violence-i3d",
     title="XD-Violence: I3D RGB, segments of 16 frames at 24 fps",
+    models=(I3D_RGB, TWO_STREAM),
     fps=Fraction(24),
     sources=("https://github.com/JustinYuu/MACIL_SD/issues/3",),
     exact="segments and row count",
     unsure=(
-        RGB_ONLY,
         "the published files hold five crops of each video as five files; here one centre crop",
+        "flow is published apart and rarely used: -m names the network of both streams",
     ),
 )
 
 MS_TCN = Preset(
     name="ms-tcn-i3d",
-    title="MS-TCN (50Salads, GTEA, Breakfast): I3D RGB of 21 frames around every frame",
-    models=(I3D_RGB,),
+    title="MS-TCN (50Salads, GTEA, Breakfast): two-stream I3D of 21 frames around every frame",
+    models=(TWO_STREAM, I3D_RGB),
+    flow="tvl1",
+    flow_rounding="uint8",
     frames=21,
     interval=1,
     stride=1,
     tail="center-zero",
     layout="ms-tcn",
-    offset="half-window",
+    offset="proportional",
     example=(300, 300),
     sources=(
         "https://github.com/yabufarha/ms-tcn/issues/34",
         "https://github.com/yabufarha/ms-tcn/issues/3",
     ),
-    exact="row count (one per frame) and frames [t - 10, t + 10], by the authors' own words",
+    exact="row count (one per frame) and frames [t - 10, t + 10], by the authors' own words; 1024 "
+    "columns of RGB, then 1024 of flow",
     unsure=(
-        RGB_ONLY,
+        ANY_FLOW,
+        "another group counts 7 frames to each side "
+        "(https://github.com/cmhungsteve/SSTDA/issues/5)",
         "their zeros at both ends may have been added before (black, as here) or after "
         "normalisation (grey)",
         "annotations of 50Salads are some frames shorter than its videos "
         "(https://github.com/yabufarha/ms-tcn/issues/44)",
         "resize and crop",
+    ),
+)
+
+
+CHARADES = Preset(
+    name="charades-i3d",
+    title="Charades (OpenTAD): I3D RGB tuned on Charades, a row every 8 frames at 24 fps",
+    models=("i3d_inception_rgb.charades_piergiaj", I3D_RGB),
+    fps=Fraction(24),
+    frames=16,
+    interval=1,
+    stride=8,
+    tail="drop",
+    layout="opentad",
+    offset="window-start",
+    example=(720, 89),
+    sources=(
+        f"{OPENTAD}/charades/README.md",
+        "https://github.com/sming256/OpenTAD/blob/main/configs/_base_/datasets/charades/"
+        "features_i3d_pad.py",
+    ),
+    exact="rate and stride as the table of OpenTAD states them: one row per 1/3 s; the row of a "
+    "time counts from the window's start (`offset_frames=0` of its configuration)",
+    unsure=(
+        "the length of a window: 16 frames here, two time positions of the network, as its head "
+        "averages; files with this stride may also come from running the network, whose own stride "
+        "is 8 frames, over long stretches at once: their rows then see more frames",
+        "the tail rule, resize and crop are not documented",
+    ),
+)
+
+EVERY_FRAME = Preset(
+    name="slowfast-every-frame",
+    title="The slowfast_feature_extractor of tridivb: SlowFast R50 8x8, a row per frame",
+    models=("slowfast_r50_8x8.k400",),
+    frames=32,
+    interval=1,
+    stride=1,
+    tail="center-mean",
+    short_side=256,
+    long_side=256,
+    fit="stretch",
+    crop=256,
+    resize="uint8",
+    tap="head_pool",
+    layout="npy",
+    offset="proportional",
+    example=(300, 300),
+    sources=(
+        "https://github.com/tridivb/slowfast_feature_extractor/blob/master/datasets/videoset.py",
+        "https://github.com/tridivb/slowfast_feature_extractor/blob/master/models/head_helper.py",
+    ),
+    exact="windows of frames [i - 16, i + 15] around every frame i, filled up at both ends with "
+    "zeros behind the normalisation; frames stretched to 256 x 256; the mean over the head's four "
+    "windows of 7 x 7 cells",
+    unsure=(
+        "MoviePy makes IN_FPS frames a second there (60 in the example configuration, with an "
+        "OUT_FPS of the same); here the video's own, --fps changes it",
+        "frames read from image files are BGR there, those of videos RGB; here always RGB",
+        "the configuration says SAMPLING_RATE 2, which is not applied there nor here",
     ),
 )
 
@@ -321,4 +395,6 @@ PRESETS = (
     WEAKLY,
     XD_VIOLENCE,
     MS_TCN,
+    CHARADES,
+    EVERY_FRAME,
 )
