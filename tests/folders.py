@@ -56,5 +56,5 @@ def make_thousand(path, rows, *, recipe=RECIPE):
 
 def fail(path, *identities):
     """Record failures, as a run does."""
-    lines = "".join(f'{{"id": "{identity}", "type": "NotAVideo"}}\n' for identity in identities)
-    (path / "failures.jsonl").write_text(lines)
+    lines = [json.dumps({"id": identity, "type": "NotAVideo"}) + "\n" for identity in identities]
+    (path / "failures.jsonl").write_text("".join(lines))

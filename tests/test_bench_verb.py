@@ -154,6 +154,11 @@ def test_wrong_usage_is_found_before_anything_runs():
         run("bench", "-m", "x3d_xss.k400", "--rounds", 1)
 
 
+def test_a_folder_is_no_video(tmp_path):
+    with pytest.raises(UsageError, match="is a folder; name one video file"):
+        Ask([MODEL], video=str(tmp_path))
+
+
 def test_a_file_that_is_no_video_is_told_before_anything_is_timed(tmp_path):
     text = tmp_path / "a.mp4"
     text.write_text("no video")

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from folders import fail, features, make_folder
+from tubelet.cli import group
 from tubelet.errors import RecipeMismatch, StoreError, UnknownName, UsageError
 from tubelet.store.base import load
 from tubelet.store.layouts import LAYOUTS, Packing, pack
@@ -160,6 +162,39 @@ def test_damaged_rows_are_not_packed(out, tmp_path):
         packed(out, tmp_path / "to", "npy")
     done = packed(out, tmp_path / "to", "npy", allow_missing=True)
     assert done.rows == {"deep/b": 3}
+
+
+NOT_UTF8 = "na\udcffme"
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if LAYOUTS[name].whole])
+def test_names_inside_of_a_file_must_be_utf8(layout, tmp_path):
+    out = make_folder(tmp_path / "out", {NOT_UTF8: A})
+    with pytest.raises(UsageError, match="is not UTF-8, as names in"):
+        packed(out, tmp_path / "to", layout)
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if not LAYOUTS[name].whole])
+def test_names_that_are_not_utf8(layout, tmp_path):
+    """Packed, and told as JSON that programs can read."""
+    out = make_folder(tmp_path / "out", {NOT_UTF8: A})
+    fail(out, f"{NOT_UTF8}2", "other")
+    arguments = ["pack", out, "--layout", layout, "-o", tmp_path / "to", "--allow-missing"]
+    done = CliRunner().invoke(group, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout_bytes.decode())["rows"] == {NOT_UTF8: 5}
+    listed = tmp_path / "to" / "missing_files.txt"
+    assert not listed.exists() or f"{NOT_UTF8}2\n".encode("utf-8", "surrogateescape") in (
+        listed.read_bytes().splitlines(keepends=True)
+    )
+
+
+def test_names_that_are_not_utf8_are_merged(tmp_path):
+    one = make_folder(tmp_path / "one", {NOT_UTF8: A})
+    fail(one, f"{NOT_UTF8}2")
+    assert merge([one], tmp_path / "all").copied == [NOT_UTF8]
+    for line in (tmp_path / "all" / "failures.jsonl").read_text("utf-8").splitlines():
+        assert json.loads(line)["id"] == f"{NOT_UTF8}2"
 
 
 def test_merge_joins_what_pack_and_load_then_see(tmp_path):

@@ -294,6 +294,15 @@ def test_a_second_map(tmp_path):
     assert "UMAP of the same rows (cosine, 15 neighbours at most, seed 0)" in page.text
 
 
+@pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="needs umap-learn")
+@pytest.mark.parametrize("rows", [0, 4])
+def test_rows_too_few_for_a_second_map_are_told_before_anything_is_decoded(tmp_path, rows):
+    out, notes = make_folder(tmp_path / "out", {"a": features(rows, (8,))}, recipe=RECIPE), []
+    with pytest.raises(UsageError, match=f"has {rows} rows; it needs 5"):
+        write_report(out, tmp_path / "page.html", Choices(umap=True), note=notes.append)
+    assert not any("decoding" in note for note in notes)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("umap") is not None, reason="umap-learn is there")
 def test_a_missing_extra_is_named(run):
     with pytest.raises(UsageError, match=r"tubelet\[umap\]"):

@@ -368,6 +368,7 @@ def test_elsewhere_a_claim_lasts_120_s_without_heartbeat(tmp_path):
     with Claims(tmp_path, total=1) as mine:
         assert not mine.take("a")
         assert mine.holder("a") == "process 1 on far"
+        assert mine.holder("b") == ""
         old = time.time() - 115
         os.utime(path, (old, old))
         assert not mine.take("a")

@@ -47,6 +47,8 @@ class Ask:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not self.batches or min(self.batches) < 1:
             raise UsageError(f"batches {list(self.batches)}: each must be at least 1")
+        if self.video is not None and Path(self.video).is_dir():
+            raise UsageError(f"{self.video} is a folder; name one video file whose stages to time")
 
 
 def measure(ask: Ask, say: Callable[[str], None]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 from tubelet.errors import StoreError, UsageError
 
 SHOWN = 10
@@ -70,7 +70,7 @@ def command(annotations: Path, features: Path, output: Path, **choices: Any) -> 
     lost = sum(a.lost for a in found)
     summary = {"moments": len(moments), "lost": lost, "noted": len(noted), "rule": rule}
     if choices["as_json"]:
-        click.echo(json.dumps({**summary, "notes": noted}, ensure_ascii=False))
+        echo_json({**summary, "notes": noted})
     else:
         print("\n".join(_report(summary, noted)), file=sys.stderr)
     return 1 if lost else 0

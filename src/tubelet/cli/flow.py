@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 from tubelet.errors import TubeletError, UsageError
 from tubelet.window import parse_fps
 
@@ -87,7 +87,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
             print(f"{item.id}: failed: {error}", file=sys.stderr)
             continue
         if choices["as_json"]:
-            click.echo(json.dumps(record, ensure_ascii=False))
+            echo_json(record)
         else:
             size = "{1} x {0}".format(*record["size"])
             print(f"{item.id}: {record['pairs']} pairs of {size}", file=sys.stderr)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 
 
 @click.command(name="merge")
@@ -38,7 +38,7 @@ def command(folders: tuple[Path, ...], dest: Path, as_json: bool, debug: bool) -
             "damaged": done.damaged,
             "notes": done.notes,
         }
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        echo_json(summary)
     else:
         print(f"{len(done.copied)} copied, {len(done.same)} already there", file=sys.stderr)
     return 1 if done.damaged else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 from tubelet.store.layouts import LAYOUTS, Packing, pack
 from tubelet.store.listing import read_folder
 
@@ -53,7 +53,7 @@ def command(out: Path, dest: Path, **choices: Any) -> int:
         print(f"{identity}: not packed: {why}", file=sys.stderr)
     if as_json:
         summary = {"dest": str(dest), "rows": done.rows, "missing": done.missing}
-        click.echo(json.dumps(summary, ensure_ascii=False))
+        echo_json(summary)
     else:
         print(f"{len(done.rows)} videos, {rows} rows -> {dest}", file=sys.stderr)
     return 1 if done.missing else 0

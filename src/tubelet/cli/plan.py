@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from tubelet.cli.options import (
     windows_of,
     with_preset,
 )
+from tubelet.cli.output import echo_json
 from tubelet.errors import TubeletError, UsageError
 from tubelet.transform import ViewConfig
 from tubelet.types import ClipSpec, VideoInfo, Window
@@ -264,7 +264,7 @@ def _info(path: str, fps: Fraction, frames: int) -> VideoInfo:
 def _print(record: dict[str, Any], *, rows: bool, as_json: bool) -> None:
     if as_json:
         shown = record if rows else {k: v for k, v in record.items() if k != "windows"}
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        echo_json(shown)
         return
     mark = "" if record["exact"] else "~"
     reason = "" if record["exact"] else f"  (~ {record['reason']})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 from tubelet.presets import ELSEWHERE, PRESETS, Preset, find
 
 
@@ -29,7 +29,7 @@ def command(name: str | None, as_json: bool, markdown: bool, debug: bool) -> Non
         click.echo("\n".join(document()))
     elif as_json:
         chosen = [find(name)] if name else list(PRESETS.values())
-        click.echo(json.dumps([record(preset) for preset in chosen], ensure_ascii=False))
+        echo_json([record(preset) for preset in chosen])
     elif name:
         click.echo("\n".join(explain(find(name))))
     else:

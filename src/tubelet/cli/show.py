@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 from tubelet.errors import StoreError, UsageError
 from tubelet.types import Features, VideoInfo
 
@@ -61,7 +61,7 @@ def command(path: str, as_json: bool, debug: bool) -> None:
             click.echo("\n".join(click_lines))
             return
     if as_json:
-        click.echo(json.dumps(record, ensure_ascii=False))
+        echo_json(record)
     else:
         click.echo("\n".join(feature_lines(record)))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.output import echo_json
 
 
 @click.command(name="verify")
@@ -28,17 +28,14 @@ def command(out: Path, no_plan: bool, as_json: bool, debug: bool) -> int:
 
     verdict = verify(out, plan=not no_plan)
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "videos": verdict.videos,
-                    "rows": verdict.rows,
-                    "planned": verdict.planned,
-                    "problems": [{"id": i, "text": t} for i, t in verdict.problems],
-                    "notes": [{"id": i, "text": t} for i, t in verdict.notes],
-                },
-                ensure_ascii=False,
-            )
+        echo_json(
+            {
+                "videos": verdict.videos,
+                "rows": verdict.rows,
+                "planned": verdict.planned,
+                "problems": [{"id": i, "text": t} for i, t in verdict.problems],
+                "notes": [{"id": i, "text": t} for i, t in verdict.notes],
+            }
         )
         return 1 if verdict.problems else 0
     for identity, text in verdict.notes:

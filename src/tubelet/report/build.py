@@ -93,13 +93,15 @@ def write_report(
     reducer = umap_reducer() if choices.umap else None
     folders = read_folders(out)
     each = -(-choices.videos // len(folders))
-    reports = []
-    for folder in folders:
-        report = model_report(folder.path, choices, count=each, note=note)
+    reports = [model_report(folder.path, choices, count=each, note=note) for folder in folders]
+    if reducer:
+        for report in reports:
+            _check_umap(report)
+    for report in reports:
+        look(report, choices, note)
         if reducer and report.whole is not None:
             note("computing the UMAP")
             report.whole.umap = reducer(report)
-        reports.append(report)
     text = page(out, reports, choices)
     with atomic_file(dest) as file:
         file.write(text.encode("utf-8", "replace"))
@@ -107,7 +109,7 @@ def write_report(
 
 
 def model_report(path: Path, choices: Choices, *, count: int, note: Note) -> ModelReport:
-    """Everything about one model's folder."""
+    """What one model's folder says; `look` adds what its videos show."""
     note(f"reading {path}")
     collection = load_collection(path)
     scores, no_scores = None, ""
@@ -122,7 +124,6 @@ def model_report(path: Path, choices: Choices, *, count: int, note: Note) -> Mod
         detail = detail_of(collection, identity, scores)
         detail.wanted = spread(detail, windows=choices.windows, until_s=choices.until_s)
         report.details.append(detail)
-    look(report, choices, note)
     return report
 
 
@@ -180,6 +181,13 @@ def _named_rows(report: ModelReport, until_s: float) -> dict[str, list[int]]:
     return found
 
 
+def _check_umap(report: ModelReport) -> None:
+    """UsageError for rows too few for it: before anything is decoded."""
+    rows = 0 if report.whole is None else len(report.whole.points)
+    if rows < 5:
+        raise UsageError(f"--umap: {report.collection.folder.path} has {rows} rows; it needs 5")
+
+
 def umap_reducer() -> Callable[[ModelReport], NDArray[np.float32]]:
     """UsageError where umap-learn is not installed."""
     try:
@@ -190,9 +198,7 @@ def umap_reducer() -> Callable[[ModelReport], NDArray[np.float32]]:
     def reduce(report: ModelReport) -> NDArray[np.float32]:
         assert report.whole is not None
         unit = report.collection.vectors[report.whole.rows[report.whole.points]]
-        near = min(15, max(2, len(unit) - 1))
-        if len(unit) < 5:
-            raise UsageError(f"--umap: {len(unit)} rows are too few for it")
+        near = min(15, len(unit) - 1)
         reducer = umap.UMAP(n_neighbors=near, metric="cosine", random_state=0, n_jobs=1)
         return np.asarray(reducer.fit_transform(unit), np.float32)
 

@@ -99,9 +99,9 @@ class Claims:
         return self._path(identity) in self._held
 
     def holder(self, identity: str) -> str:
-        """Who works on a video, in words."""
-        record = read_record(self._path(identity)) or {}
-        return f"process {record.get('pid', '?')} on {record.get('host', '?')}"
+        """Who works on a video, in words; "" where nobody does any more."""
+        owner = owner_of(read_record(self._path(identity)))
+        return f"process {owner.pid} on {owner.host}" if owner is not None else ""
 
     def _path(self, identity: str) -> Path:
         digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]

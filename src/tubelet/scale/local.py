@@ -169,9 +169,9 @@ class Worker:
         """Videos that other processes were working on: done by now, failed, or left behind."""
         told = False
         while later and not self._is_over():
-            if not told:
-                holder = self.claims.holder(later[0].id)
-                self.report.note(f"waiting for {len(later)} videos of other runs ({holder})")
+            holders = (self.claims.holder(item.id) for item in later)
+            if not told and (holder := next(filter(None, holders), "")):
+                self.report.note(f"waiting for videos of other runs ({holder})")
                 told = True
             still = [item for item in self._until_stopped(later) if not self._attend(item)]
             self._finish()

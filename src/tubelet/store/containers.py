@@ -34,6 +34,18 @@ class Videos:
         return f"{folder}{slash}{self.prefix}{last}"
 
 
+def check_names(videos: Videos, layout: str) -> None:
+    """UsageError for a name that is not UTF-8, as names inside of these files must be."""
+    for identity in videos.ids:
+        try:
+            videos.name(identity).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"id {identity!r} is not UTF-8, as names in {layout} must be; choose a layout of "
+                "a file per video, or rename the video"
+            ) from error
+
+
 def hdf5(path: Path, videos: Videos, facts: dict[str, str]) -> None:
     """A dataset [N, D] per id; its row times are the datasets times/<id>/start_s and so on."""
     try:
@@ -108,7 +120,7 @@ def safetensors(path: Path, videos: Videos, facts: dict[str, str]) -> None:
             offsets = [place, place + size]
             header[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": offsets}
             place += size
-    text = json.dumps(header, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "xb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

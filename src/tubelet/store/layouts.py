@@ -95,7 +95,7 @@ def _torch(file: IO[bytes], values: Array) -> None:
 
 def _missing_files(folder: Path, rows: dict[str, int], missing: Sequence[str]) -> None:
     text = "".join(f"{identity}\n" for identity in missing)
-    (folder / "missing_files.txt").write_text(text, encoding="utf-8")
+    (folder / "missing_files.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def _shapes(folder: Path, rows: dict[str, int], missing: Sequence[str]) -> None:
@@ -151,6 +151,8 @@ def pack(source: Finished, dest: Path, packing: Packing) -> Packed:
         return values
 
     videos = containers.Videos(tuple(good), stored, latest, packing.prefix)
+    if layout.whole is not None:
+        containers.check_names(videos, packing.layout)
     about = {"layout": packing.layout, "recipe": source.recipe_hash, "tap": packing.tap}
     with _appears(dest) as target:
         if layout.whole is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from tubelet.config import differences
 from tubelet.errors import RecipeMismatch, StoreError, UsageError
 from tubelet.store.atomic import atomic_file
-from tubelet.store.base import RECIPE, write_json
+from tubelet.store.base import RECIPE, json_bytes, write_json
 from tubelet.store.listing import Finished, read_failures, read_folder
 
 
@@ -147,5 +146,4 @@ def _join_failures(folders: Sequence[Finished], dest: Path, *, done: set[str]) -
         return
     with atomic_file(path) as file:
         for line in left:
-            text = json.dumps(line, ensure_ascii=False)
-            file.write(text.encode("utf-8", "surrogateescape") + b"\n")
+            file.write(json_bytes(line) + b"\n")
