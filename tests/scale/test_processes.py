@@ -22,6 +22,7 @@ from tubelet.models.device import device_list
 from tubelet.scale import claims as claims_module
 from tubelet.scale.claims import Claims, is_stale
 from tubelet.scale.status import status_of
+from tubelet.store.atomic import TEMPORARY
 from tubelet.store.base import CODECS, load, sha256_of
 from tubelet.store.failures import Failure, Failures
 from tubelet.store.owner import Owner, is_alive, started, this_process
@@ -52,13 +53,13 @@ def extract(videos, out, *options):
 def assert_whole(out):
     """Every file that has its final name is complete; a video with a JSON is verified."""
     for path in out.rglob("*.json"):
-        if ".tubelet" in path.parts:
+        if ".tubelet" in path.parts or path.name.startswith(TEMPORARY):
             continue
         record = json.loads(path.read_text())
         for name, digest in record.get("files", {}).items():
             assert sha256_of(out / name) == digest
     for path in out.rglob("*.npy"):
-        if not path.name.startswith(".tubelet-tmp-"):
+        if not path.name.startswith(TEMPORARY):
             np.load(path)
     for line in failures(out).values():
         assert line["id"]

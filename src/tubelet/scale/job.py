@@ -15,6 +15,9 @@ from tubelet.pipeline import Extractor
 from tubelet.scale.shard import Shard
 from tubelet.store.base import Folder, open_folder
 
+MOST_DECODERS = 64
+"""Each model process holds the memory of all of them open."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -27,6 +30,8 @@ class Job:
     inputs. devices: where the workers' models run, in turn; () for where they are. timeout: seconds
     without a frame or row after which the process that reads a video is killed and the video fails;
     the videos are then always read in other processes than this one. None or 0: no limit.
+    decoders: processes that decode for all models, which then run in processes of their own; 0:
+    every worker decodes for itself.
     """
 
     inputs: Sequence[Input]
@@ -43,10 +48,13 @@ class Job:
     shard: Shard | None = None
     devices: tuple[str, ...] = ()
     timeout: float | None = None
+    decoders: int = 0
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}; it must be at least 1")
+        if not 0 <= self.decoders <= MOST_DECODERS:
+            raise UsageError(f"decoders is {self.decoders}; it must be 0 to {MOST_DECODERS}")
         if self.timeout is not None and not 0 <= self.timeout < math.inf:
             raise UsageError(f"timeout is {self.timeout}; it must be seconds, 0 for no limit")
         if self.debug_frames < 0:
@@ -97,7 +105,12 @@ def open_folders(
         open_folder(
             job.out / name if len(extractors) > 1 else job.out,
             recipe=e.recipe(),
-            run={**e.run_facts(), "workers": job.workers, **(facts or {})},
+            run={
+                **e.run_facts(),
+                "workers": job.workers,
+                "decoders": job.decoders,
+                **(facts or {}),
+            },
             fmt=job.fmt,
             overwrite=job.overwrite,
         )

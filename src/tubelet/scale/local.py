@@ -17,7 +17,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tubelet.batches import Batches
+from tubelet.batches import Batches, Forward
 from tubelet.errors import DamagedVideo, StoreError, TubeletError
 from tubelet.gather import Row
 from tubelet.inputs import Input, fingerprint, on_disk
@@ -34,7 +34,7 @@ from tubelet.scale.sheet import write_sheet
 from tubelet.store.atomic import sweep
 from tubelet.store.base import Folder, check_ids
 from tubelet.store.failures import Failure, Failures
-from tubelet.transform import Prepared
+from tubelet.transform import Prepared, ViewConfig
 
 __all__ = ["Job", "Outcome", "Reporter", "run"]
 
@@ -72,7 +72,7 @@ def run(
         if engine is not None:
             return engine(job, extractors, folders, claims, report, stopping)
         several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
-        if job.inputs and (job.timeout or several):
+        if job.inputs and (job.timeout or several or job.decoders):
             from tubelet.scale.workers import run_workers
 
             return run_workers(job, extractors, folders, report, stopping)
@@ -114,6 +114,13 @@ Reach = Callable[[Input], tuple[AbstractContextManager[str], Opening]]
 """Where an input can be read, and what reads it."""
 
 
+class Maker(Forward, Protocol):
+    """What makes the rows of a run; an `Extractor`, or `children.Lent`."""
+
+    name: str
+    view: ViewConfig
+
+
 class Holder(Protocol):
     """Who may work on what; `Claims`."""
 
@@ -128,7 +135,7 @@ class Worker:
     def __init__(
         self,
         job: Job,
-        extractors: Sequence[Extractor],
+        extractors: Sequence[Maker],
         folders: Sequence[Folder],
         claims: Holder,
         report: Reporter,

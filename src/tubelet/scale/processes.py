@@ -16,7 +16,7 @@ def start_method() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "av", "tubelet.scale.workers"])
+    context.set_forkserver_preload(["torch", "av", "tubelet.scale.children"])
     return context
 
 

@@ -81,12 +81,12 @@ def decode(errand: Errand, openers: Openers) -> Iterator[Message]:
                     yield "row", lane, message, replace(tally)
                 events = reader.events
     except Exception as error:  # noqa: BLE001 it is raised again on the other side
-        yield "error", tally, _portable(error)
+        yield "error", tally, portable(error)
     else:
         yield "end", tally, events, marks
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """An exception that can be sent; one that cannot becomes a VideoError of its text."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 made here

@@ -7,65 +7,43 @@
 A worker that dies (a decoder that crashes, memory that runs out) fails the videos that it had and
 is replaced. So does one that gives no sign of life for the time limit, `Job.timeout`: it is killed.
 A worker whose parent is gone drops its video and ends.
+
+`--decoders N`: the workers only decode and store, their models run in processes that all of them
+share (`lender.py`). A video whose decoder dies is tried again, at most ATTEMPTS times.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
 from tubelet.pipeline import Extractor
-from tubelet.process import keep_memory, patient_children
-from tubelet.pulse import CELLS, PULSE, READING, Sign, read_sign
-from tubelet.scale.claims import HIDDEN, Claims, stale_files
+from tubelet.process import patient_children
+from tubelet.pulse import CELLS, READING, Sign, read_sign
+from tubelet.scale import children
+from tubelet.scale.children import GRACE_S, Order, Terms
+from tubelet.scale.claims import HIDDEN, stale_files
+from tubelet.scale.hand import Hand
 from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody
-from tubelet.scale.local import Worker, attempts_of
+from tubelet.scale.lender import ATTEMPTS, Lender, Request
+from tubelet.scale.local import attempts_of
 from tubelet.scale.processes import ending, start_method
+from tubelet.scale.shelf import size_of
 from tubelet.store.atomic import sweep
 from tubelet.store.base import Folder
 from tubelet.store.failures import Failure, Failures
 
-GRACE_S = 5.0
-"""How long a worker may take to drop its video."""
-
 TICK_S = 1.0
 """How often workers are looked at; more often for short limits."""
-
-
-@dataclass
-class Hand:
-    """A worker as its parent sees it. cells: its pulse. device: where its models run; None for
-    where they are. busy: videos it was given and has not reported. begun: the one it looked at
-    last. greeted: it has spoken once, so it could start. sign: what the cells said when they were
-    looked at, and silent_s for how long since."""
-
-    process: BaseProcess
-    pipe: Connection
-    cells: Any
-    device: str | None = None
-    busy: dict[str, Input] = field(default_factory=dict[str, Input])
-    begun: str = ""
-    greeted: bool = False
-    ended: bool = False
-    sign: Sign | None = None
-    silent_s: float = 0.0
-
-    def look(self, elapsed_s: float) -> None:
-        """After so many seconds: is there a new sign of life?"""
-        before, self.sign = self.sign, read_sign(self.cells)
-        self.silent_s = self.silent_s + elapsed_s if before == self.sign else 0.0
 
 
 def run_workers(
@@ -76,15 +54,26 @@ def run_workers(
     stopping: Stopping = nobody,
 ) -> int:
     """As `local.run`, in several processes. The number of failed inputs."""
-    return Foreman(job, pickle.dumps(list(extractors)), folders, report, stopping).work()
+    return Foreman(job, extractors, folders, report, stopping).work()
+
+
+def terms_of(extractor: Extractor, devices: Sequence[str]) -> Terms:
+    """What a decoder process needs to know of a model. devices: where its rows are made."""
+    facts = extractor.run_facts()
+    if devices:
+        facts["device"] = ",".join(dict.fromkeys(devices))
+    return Terms(
+        extractor.name, extractor.names, extractor.options, extractor.lane,
+        extractor.batch_size, facts, size_of(extractor.lane, extractor.batch_size),
+    )  # fmt: skip
 
 
 class Foreman:
     """The parent's side."""
 
     def __init__(
-        self, job: Job, extractors: bytes, folders: Sequence[Folder], report: Reporter,
-        stopping: Stopping,
+        self, job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder],
+        report: Reporter, stopping: Stopping,
     ) -> None:  # fmt: skip
         self._job, self._folders, self._report = job, folders, report
         self._stopping = stopping
@@ -93,11 +82,16 @@ class Foreman:
         # As many threads as here: the last bits of a sum depend on how many share it.
         threads = torch.get_num_threads()
         order = (replace(job, inputs=[]), folders, attempts_of(job), dict(os.environ), threads)
-        self._order = pickle.dumps(order)
+        self._order = Order(pickle.dumps(order), pickle.dumps(list(extractors)))
         self._context = start_method()
-        self._extractors = extractors
         self._left = deque(job.inputs)
         self._hands: list[Hand] = []
+        self._lender: Lender | None = None
+        self._memory: list[list[Any]] = []
+        terms = [terms_of(e, job.devices) for e in extractors]
+        self._sizes = [t.size for t in terms]
+        self._terms = replace(self._order, models=pickle.dumps(terms))
+        self._losses: dict[str, int] = {}
         self._failed = 0
         self._broken: str | None = None
         self._looked = time.monotonic()
@@ -105,29 +99,51 @@ class Foreman:
     def work(self) -> int:
         """Until every video is reported. StoreError when OUT stopped being writable."""
         try:
-            devices = self._job.devices or (None,)
-            wanted = max(self._job.workers, len(self._job.devices))
-            for k in range(min(wanted, len(self._job.inputs))):
-                self._hands.append(self._hire(devices[k % len(devices)]))
+            self._start()
             while any(not hand.ended for hand in self._hands):
                 self._listen()
+                if self._lender is not None and self._lender.broken:
+                    self._broken = self._lender.broken
+                    break
         finally:
             self._dismiss()
         if self._broken is not None:
             raise StoreError(self._broken)
         return self._failed
 
-    def _hire(self, device: str | None) -> Hand:
+    def _start(self) -> None:
+        devices = self._job.devices or (None,)
+        wanted = max(self._job.workers, len(self._job.devices))
+        readers = min(self._job.decoders or wanted, len(self._job.inputs))
+        each = [devices[k % len(devices)] for k in range(min(wanted, readers))]
+        if not self._job.decoders:
+            self._hands = [self._hire(device) for device in each]
+            return
+        array = self._context.RawArray
+        self._memory = [[array("B", size.bytes) for size in self._sizes] for _ in range(readers)]
+        self._lender = Lender(self._hire_model, each, self._answer)
+        self._hands = [self._hire(None, seat) for seat in range(readers)]
+
+    def _hire(self, device: str | None, seat: int = 0, life: int = 0) -> Hand:
+        """A worker, or a decoder."""
+        if self._lender is None:
+            return self._begin(children.worker, self._order, device)
+        hand = self._begin(children.decoder, self._terms, self._memory[seat], life)
+        hand.seat, hand.life = seat, life
+        return hand
+
+    def _hire_model(self, device: str | None) -> Hand:
+        return self._begin(children.model, self._order, device, self._memory, self._sizes)
+
+    def _begin(self, main: Any, order: Order, *more: Any) -> Hand:
         ours, theirs = self._context.Pipe()
         cells = self._context.RawArray("q", CELLS)
-        process = self._context.Process(
-            target=_worker,
-            args=(theirs, cells, self._order, self._extractors, device),
-            daemon=True,
-        )
+        args = (theirs, cells, order, *more)
+        process = self._context.Process(target=main, args=args, daemon=True)
         with patient_children():
             process.start()
         theirs.close()
+        device = more[0] if main is not children.decoder else None
         return Hand(process, ours, cells, device)
 
     def _listen(self) -> None:
@@ -135,7 +151,12 @@ class Foreman:
         hands = {hand.pipe: hand for hand in self._hands if not hand.ended}
         limit = self._job.timeout
         tick = min(TICK_S, limit / 4) if limit else None
-        for pipe in wait(list(hands), tick):
+        lent = self._lender.pipes() if self._lender else []
+        for pipe in wait([*hands, *lent], tick):
+            if pipe not in hands:
+                assert self._lender is not None
+                self._lender.hear(pipe)
+                continue
             hand = hands[cast("Connection", pipe)]
             try:
                 self._hear(hand, *hand.pipe.recv())
@@ -146,11 +167,18 @@ class Foreman:
             # While this process itself was stopped (Ctrl-Z), nobody was silent.
             elapsed, self._looked = min(now - self._looked, 2 * tick), now
             for hand in [hand for hand in hands.values() if not hand.ended]:
-                hand.look(elapsed)
-                assert hand.sign is not None
-                if hand.sign.limits and hand.silent_s > hand.sign.limits * limit:
+                if hand.is_silent(elapsed, limit):
                     hand.process.kill()
                     self._lost(hand, stalled=True)
+            if self._lender:
+                self._lender.watch(elapsed, limit)
+
+    def _answer(self, request: Request, what: str, value: Any) -> None:
+        """Rows for a decoder that still lives; if it died just now, its pipe will say so."""
+        for hand in self._hands:
+            if (hand.seat, hand.life, hand.ended) == (request.seat, request.life, False):
+                with suppress(OSError):
+                    hand.pipe.send((what, value))
 
     def _hear(self, hand: Hand, what: str, value: Any) -> None:
         hand.greeted = True
@@ -159,6 +187,9 @@ class Foreman:
             if item is not None:
                 hand.busy[item.id] = item
             hand.pipe.send(item)
+        elif what == "rows":
+            assert self._lender is not None
+            self._lender.ask(Request(hand.seat, hand.life, (hand.seat, *value)))
         elif what == "advance":
             if value[1] == 0:
                 hand.begun = value[0]
@@ -190,17 +221,27 @@ class Foreman:
         sign, how = read_sign(hand.cells), ending(hand.process)
         failed = self._blamed(hand, sign)
         for item in hand.busy.values():
-            if item.id not in failed:
+            if item.id not in failed or (not stalled and self._may_retry(item)):
                 self._left.append(item)
                 continue
-            failure = _stalled(item, sign, self._job.timeout) if stalled else _died(item, sign, how)
+            more = f"; tried {ATTEMPTS} times" if self._lender else ""
+            failure = _died(item, sign, how + more)
+            if stalled:
+                failure = _stalled(item, sign, self._job.timeout)
             for path in dict.fromkeys([self._job.out, *(f.path for f in self._folders)]):
                 Failures(path).add(failure)
             self._tell(Outcome(item.id, "failed", failure.message))
+        if self._lender:
+            self._lender.forget(hand.seat)
         if not hand.greeted:
             self._broken = f"a worker could not start: it ended with {how}"
         elif (hand.busy or self._left) and not self._stopping():
-            self._hands.append(self._hire(hand.device))
+            self._hands.append(self._hire(hand.device, hand.seat, hand.life + 1))
+
+    def _may_retry(self, item: Input) -> bool:
+        """Decoders are many and short-lived against their models; a worker has its one try."""
+        self._losses[item.id] = self._losses.get(item.id, 0) + 1
+        return self._lender is not None and self._losses[item.id] < ATTEMPTS
 
     def _blamed(self, hand: Hand, sign: Sign) -> set[str]:
         """Ids of the videos that a lost worker had in its hands. Others of its videos only wait,
@@ -213,15 +254,16 @@ class Foreman:
     def _dismiss(self) -> None:
         """End what still runs: each worker drops its video and lets its claims go. One that does
         not answer within GRACE_S, or a second interruption, is the end of all."""
-        for hand in self._hands:
+        hands = [*self._hands, *(self._lender.hands() if self._lender else ())]
+        for hand in hands:
             if hand.process.is_alive() and not hand.ended:
                 hand.process.terminate()
         end = time.monotonic() + GRACE_S
         try:
-            for hand in self._hands:
+            for hand in hands:
                 hand.process.join(max(0.0, end - time.monotonic()))
         finally:
-            for hand in self._hands:
+            for hand in hands:
                 if hand.process.is_alive():
                     hand.process.kill()
                     hand.process.join(GRACE_S)
@@ -249,87 +291,3 @@ def _stalled(item: Input, sign: Sign, limit: float | None) -> Failure:
         "if that is only slow, allow more with --timeout and run again with --retry-failed"
     )
     return Failure(item.id, item.shown, sign.stage, "TimeLimit", message, frame)
-
-
-class _Teller:
-    """Reporter of a worker: everything goes to the parent. Its absence is an interruption."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-
-    def send(self, what: str, value: Any = None) -> None:
-        try:
-            self._pipe.send((what, value))
-        except OSError:
-            raise KeyboardInterrupt from None
-
-    def expect(self, videos: int) -> None:
-        """The parent knows."""
-
-    def advance(self, name: str, rows: int, fraction: float | None) -> None:
-        self.send("advance", (name, rows, fraction))
-
-    def done(self, outcome: Outcome) -> None:
-        self.send("done", outcome)
-
-    def note(self, text: str) -> None:
-        self.send("note", text)
-
-    def items(self) -> Iterator[Input]:
-        """What the parent hands out."""
-        while True:
-            self.send("next")
-            try:
-                item = self._pipe.recv()
-            except (EOFError, OSError):
-                raise KeyboardInterrupt from None
-            if item is None:
-                return
-            yield item
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _outlive_nobody() -> None:
-    """When the parent is gone: the same as SIGTERM, then the end, whatever hangs."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_S)
-    os._exit(1)
-
-
-def _worker(
-    pipe: Connection, cells: Any, order: bytes, extractors: bytes, device: str | None
-) -> None:
-    """A worker's main function. device: where its models belong."""
-    import torch
-
-    PULSE.share(cells)
-
-    # Ctrl-C reaches the whole group; the parent decides and says so with SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_outlive_nobody, name="orphan", daemon=True).start()
-    teller = _Teller(pipe)
-    try:
-        # Both were made by the parent a moment ago.
-        job, folders, before, environment, threads = pickle.loads(order)  # noqa: S301
-        torch.set_num_threads(threads)
-        os.environ.update(environment)
-        keep_memory()
-        models: list[Extractor] = pickle.loads(extractors)  # noqa: S301
-        if device is not None:
-            for model in models:
-                model.move_to(device)
-        with Claims(job.out, total=0) as claims:
-            try:
-                Worker(job, models, folders, claims, teller, before).work(teller.items())
-            except StoreError as error:
-                teller.send("broken", str(error))
-        teller.send("end")
-    except KeyboardInterrupt:
-        return
