@@ -137,6 +137,9 @@ class Classifier:
 
 def labels_of(model: Any) -> list[str]:
     """Class names of a model, or "class 0", ... where its classes have no names here."""
+    own = getattr(model, "class_names", None)
+    if own is not None:
+        return list(own)
     dataset = getattr(model, "dataset", None)
     if dataset in FILES and len(labels(dataset)) == model.num_classes:
         return list(labels(dataset))

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tubelet.errors import UsageError
-from tubelet.train.checkpoint import Description, save_weights
+from tubelet.train.checkpoint import save_weights
 from tubelet.train.hooks import add_drop_path, add_dropout
 from tubelet.train.loss import class_weights, loss_sum
-from tubelet.train.networks import SMALL, Network, build
+from tubelet.train.networks import SMALL, Network, build, describe
 from tubelet.train.optim import Average, Optim, choose_trainable, make_optimizer, places, set_rate
 
 
@@ -57,7 +57,8 @@ def test_weights_of_an_earlier_run_with_other_classes(tmp_path):
     network = Network("slow_small")
     model = build(network, num_classes=4)
     path = tmp_path / "w.safetensors"
-    save_weights(path, model.state_dict(), Description(network, tuple("abcd"), False, False))
+    about = describe(network, model, classes=tuple("abcd"), multi_label=False)
+    save_weights(path, model.state_dict(), about)
     other = build(replace(network, weights=str(path)), num_classes=7)
     assert torch.equal(other.res3[0].conv_a.weight, model.res3[0].conv_a.weight)
     assert other.classifier.weight.shape[0] == 7

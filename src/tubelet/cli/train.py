@@ -33,12 +33,13 @@ def command(recipe: Path, out: Path | None, only_plan: bool, **choices: Any) -> 
     from tubelet.train.config import load_recipe, plan_of
     from tubelet.train.devices import Device, joined
     from tubelet.train.loop import batches_of, read_splits
-    from tubelet.train.run import train
+    from tubelet.train.run import resolved, train
 
     config = load_recipe(recipe)
+    with_files = resolved(config, recipe.parent)
     if only_plan:
         split, _ = read_splits(config, recipe.parent)
-        plan, samples = plan_of(config, devices=choices["devices"]), len(split.samples)
+        plan, samples = plan_of(with_files, devices=choices["devices"]), len(split.samples)
         device = Device("cpu", 0, choices["devices"])
         iterations = [
             len(batches_of(config, phase, epoch=phase.start, samples=samples, device=device))
@@ -47,7 +48,7 @@ def command(recipe: Path, out: Path | None, only_plan: bool, **choices: Any) -> 
         click.echo("\n".join(plan_lines(plan, samples, iterations)))
         return 0
     with joined(choices["device"]) as device:
-        total = plan_of(config, devices=device.devices).phases[-1].end
+        total = plan_of(with_files, devices=device.devices).phases[-1].end
         run = train(
             config,
             out or Path(recipe.stem),

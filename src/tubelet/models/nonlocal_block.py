@@ -152,7 +152,7 @@ class NonLocal(nn.Module):
 
 def insert_nonlocal(
     model: nn.Module,
-    positions: Mapping[str, tuple[int, ...]],
+    positions: Mapping[str, tuple[int, ...] | NonLocals],
     *,
     form: Form = "softmax",
     pool: tuple[int, int, int] = (1, 2, 2),
@@ -162,35 +162,38 @@ def insert_nonlocal(
 
     `positions` maps a stage to the blocks that get one behind them, counted from 0: the paper's
     five of a ResNet-50 are {"res3": (1, 3), "res4": (1, 3, 5)}; a pathway's stage is
-    "slow.res3". Changes `model` in place, and returns it. Raises UsageError.
+    "slow.res3". A stage's blocks may be of their own kind, {"res3": NonLocals((1, 3), "gaussian")}.
+    Changes `model` in place, and returns it. Raises UsageError.
     """
     stages = {
         name: module
         for name, module in model.named_modules()
         if isinstance(module, nn.Sequential) and "0" in dict(module.named_children())
     }
-    planned: list[tuple[nn.Sequential, tuple[int, ...]]] = []
-    for name, after in positions.items():
+    planned: list[tuple[nn.Sequential, NonLocals]] = []
+    for name, wanted in positions.items():
         if name not in stages:
             raise UsageError(
                 f"no stage {name!r}{did_you_mean(name, stages)} (this network has: "
                 f"{', '.join(stages)})"
             )
         blocks = dict(stages[name].named_children())
-        for index in after:
+        plain = not isinstance(wanted, NonLocals)
+        spec = NonLocals(tuple(wanted), form, pool, groups) if plain else wanted
+        for index in spec.after:
             if str(index) not in blocks:
                 raise UsageError(f"stage {name!r} has no block {index} (they count from 0)")
             if f"nonlocal{index}" in blocks:
                 raise UsageError(f"stage {name!r} has a non-local block after {index} already")
-        planned.append((stages[name], tuple(after)))
-    for stage, after in planned:
+        planned.append((stages[name], spec))
+    for stage, spec in planned:
         blocks = dict(stage.named_children())
         for name in blocks:
             delattr(stage, name)
         for name, block in blocks.items():
             stage.add_module(name, block)
-            if name.isdecimal() and int(name) in after:
-                fresh = NonLocal(output_channels(block), form=form, pool=pool, groups=groups)
+            if name.isdecimal() and int(name) in spec.after:
+                fresh = NonLocal.of(spec, output_channels(block))
                 like = next(block.parameters())
                 fresh.to(like.device, like.dtype).train(block.training)
                 stage.add_module(f"nonlocal{name}", fresh)

@@ -4,6 +4,7 @@ create_model("i3d_inception.k400")                         released weights, fet
 create_model("i3d_inception_rgb_scratch", weights="x.pt")  a file of any known layout
 create_model("i3d_inception_rgb_scratch", weights=None)    random, because it was asked for
 create_model("SLOWFAST_8x8_R50.yaml", weights="x.pyth")    the network of a PySlowFast file
+create_model("run/best.safetensors"), create_model("run")  what `tubelet train` wrote, in full
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ TWO_HEADS = "rgb.classifier.weight"
 """The classifier of a two-stream network's first stream, under our names."""
 
 
+SAFETENSORS, BEST = ".safetensors", "best.safetensors"
+
+
 class _Unset(Enum):
     """The weights that belong to the name."""
 
@@ -51,19 +55,27 @@ def create_model(
 ) -> Any:
     """A network in eval mode that satisfies `types.VideoModel` and is an `nn.Module`.
 
-    name: `arch.tag` (released weights), `arch` or a PySlowFast YAML file (with weights=). weights:
-    a checkpoint file of any known layout, or None for random initialisation. The number of classes
-    follows the weights. A two-stream network takes one file per stream, {"rgb": ..., "flow": ...}
-    or "rgb=FILE,flow=FILE", or one file of both under our names. progress(bytes, total or None) is
-    called while weights are fetched.
+    name: `arch.tag` (released weights), `arch` or a PySlowFast YAML file (with weights=), or a file
+    of `tubelet train`, or its folder. weights: a checkpoint file of any known layout, or None for
+    random initialisation. The number of classes follows the weights. A two-stream network takes
+    one file per stream, {"rgb": ..., "flow": ...} or "rgb=FILE,flow=FILE", or one file of both
+    under our names. progress(bytes, total or None) is called while weights are fetched.
     The network carries its origin: `model_id`, `weights_id`, `weights_source`, `weights_sha256`
     (of the released file), `weights_layout`, `dataset` (whose class names its classes have, or
-    None). Raises UnknownName, UsageError, WeightsError and its kinds.
+    None), `class_names` (where a trained file tells them). Raises UnknownName, UsageError,
+    WeightsError and its kinds.
     """
     files = _stream_files(weights)
     if files is not None:
         return _two_stream_from(name, files)
     assert not isinstance(weights, Mapping)
+    file = trained_file(name)
+    if file is not None:
+        return _trained(name, file, weights)
+    if isinstance(weights, (str, Path)) and Path(weights).suffix == SAFETENSORS:
+        found = _trained_as(name, Path(weights))
+        if found is not None:
+            return found
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(name, weights)
     if isinstance(weights, _Unset):
@@ -73,6 +85,62 @@ def create_model(
     if weights is None:
         return _random(_build(arch, entry), model_id)
     return _from_file(Path(weights), partial(_build, arch, entry), entry=entry, model_id=model_id)
+
+
+def trained_file(name: str) -> Path | None:
+    """The file that a name stands for: a .safetensors file, or the best one in the folder of a
+    training run. None for other names. Torch is not imported."""
+    path = Path(name)
+    if path.suffix == SAFETENSORS and path.is_file():
+        return path
+    best = path / BEST
+    return best if zoo.find(name) is None and best.is_file() else None
+
+
+def _trained(name: str, file: Path, weights: str | Path | _Unset | None) -> nn.Module:
+    """The network of a file that describes it in full."""
+    from tubelet.models.described import load_described, read_description
+
+    about = read_description(file)
+    if about is None:
+        raise UsageError(
+            f"{name!r}: the file does not say which network its weights belong to; name that with "
+            f"-m, and the file with --weights {file}"
+        )
+    if weights is None:
+        return _random(about.build(), about.name)
+    if not isinstance(weights, _Unset):
+        raise UsageError(f"{name!r} has weights of its own; leave weights= (--weights) out")
+    model, sha256 = load_described(file, about)
+    origin = {
+        "model_id": about.name,
+        "weights_source": str(file),
+        "weights_sha256": sha256,
+        "weights_layout": "tubelet",
+        "class_names": about.classes,
+    }
+    return _finish(model, origin)
+
+
+def _trained_as(name: str, file: Path) -> nn.Module | None:
+    """The network of a trained file, if `name` is what it was trained as; None for other files."""
+    from tubelet.models.described import read_description
+
+    about = read_description(file)
+    if about is None:
+        return None
+    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    if about.name != stem and _arch(about.name) != _arch(stem):
+        raise UsageError(
+            f"{file} was trained as {about.name!r}, not {name!r}; -m {file} alone is enough"
+        )
+    return _trained(str(file), file, _Unset.RELEASED)
+
+
+def _arch(name: str) -> str:
+    """The network of a name; names that the table does not know are their own."""
+    entry = zoo.find(name)
+    return entry.arch if entry is not None else zoo.SHORT_ARCHS.get(name, name)
 
 
 def _from_yaml(path: str, weights: str | Path | _Unset | None) -> nn.Module:
@@ -231,6 +299,6 @@ def _build(arch: str, entry: Entry | None, *, num_classes: int | None = None) ->
 def _finish(model: nn.Module, origin: Mapping[str, Any]) -> nn.Module:
     """Eval mode, and the origin of the weights as attributes."""
     names = ("model_id", "weights_id", "weights_source", "weights_sha256", "weights_layout")
-    for name in (*names, "dataset"):
+    for name in (*names, "dataset", "class_names"):
         setattr(model, name, origin.get(name))
     return model.eval()

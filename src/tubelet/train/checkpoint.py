@@ -10,9 +10,7 @@ OUT/recipe.json          the configuration in full
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,47 +18,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tubelet.errors import RecipeMismatch, StoreError, WeightsError
+from tubelet.errors import RecipeMismatch, StoreError
+from tubelet.models.described import KEY, Description
 from tubelet.models.weights.load import FORMAT
 from tubelet.store.atomic import atomic_file
-from tubelet.train.networks import Network
 
 CHECKPOINT = "checkpoint.pt"
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Description:
-    """Enough to build a trained network again: what the recipe named, and its classes."""
-
-    network: Network
-    classes: tuple[str, ...]
-    multi_label: bool
-    any_size: bool
-
-
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Description) -> None:
-    """A safetensors file that `create_model(weights=)` and `evaluate` read."""
+    """A safetensors file that `create_model(path)` reads, and so do all verbs."""
     contents = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    text = json.dumps(asdict(about))
-    metadata = {"format": FORMAT, "source": str(path), "trained": text}
+    metadata = {"format": FORMAT, "source": str(path), KEY: about.dumps()}
     with atomic_file(path) as file:
         file.write(safetensors.torch.save(contents, metadata))
-
-
-def read_description(metadata: Mapping[str, str], path: Path) -> Description:
-    """Raises WeightsError for weights that were not trained here."""
-    if "trained" not in metadata:
-        raise WeightsError(
-            f"{path}: it does not say which network it belongs to; name it with --network"
-        )
-    found = json.loads(metadata["trained"])
-    network = found["network"]
-    if network.get("nonlocals"):
-        network["nonlocals"] = {k: tuple(v) for k, v in network["nonlocals"].items()}
-    return Description(
-        Network(**network), tuple(found["classes"]), found["multi_label"], found["any_size"]
-    )
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -25,16 +25,13 @@ from numpy.typing import NDArray
 
 from tubelet.config import differences
 from tubelet.errors import RecipeMismatch, UsageError, VideoError
+from tubelet.models import zoo
 from tubelet.store.atomic import atomic_file
 from tubelet.store.base import read_record, write_json
 from tubelet.train import metrics
 from tubelet.train.chart import confusion_svg
-from tubelet.train.checkpoint import read_description
-from tubelet.train.networks import build
 from tubelet.train.samples import Sample, Split
 from tubelet.train.scores import video_scores
-
-BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,35 +51,15 @@ def open_subject(name: str, *, weights: str | None = None) -> Subject:
 
     Raises UsageError, UnknownName, WeightsError.
     """
-    path = Path(name)
-    if path.is_dir():
-        path = path / BEST
-        if not path.is_file():
-            raise UsageError(f"{name}: no {BEST} there; is this the folder of a training run?")
-    if path.suffix == ".safetensors" and path.is_file():
-        return _trained(path)
-    from tubelet.models.registry import create_model
+    from tubelet.models.registry import BEST, create_model, trained_file
 
+    if Path(name).is_dir() and trained_file(name) is None and zoo.find(name) is None:
+        raise UsageError(f"{name}: no {BEST} there; is this the folder of a training run?")
     model = create_model(name, weights=weights) if weights else create_model(name)
-    sha256 = str(getattr(model, "weights_sha256", None))
-    return Subject(model, name, sha256, None, model.activation == "sigmoid")
-
-
-def _trained(path: Path) -> Subject:
-    from tubelet.models.weights.checkpoint import load_checkpoint
-    from tubelet.models.weights.load import load_strictly
-
-    checkpoint = load_checkpoint(path)
-    about = read_description(checkpoint.metadata, path)
-    model = build(
-        about.network,
-        num_classes=len(about.classes),
-        multi_label=about.multi_label,
-        any_size=about.any_size,
-    )
-    load_strictly(model, checkpoint.tensors, where=str(path))
-    name = f"{about.network.name} ({path})"
-    return Subject(model.eval(), name, checkpoint.sha256, about.classes, about.multi_label)
+    if model.class_names is not None:
+        name = f"{model.model_id} ({model.weights_source})"
+    sha256 = str(model.weights_sha256)
+    return Subject(model, name, sha256, model.class_names, model.activation == "sigmoid")
 
 
 @dataclass(frozen=True)

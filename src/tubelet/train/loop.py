@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from tubelet.train.hooks import (
 )
 from tubelet.train.loss import class_weights, loss_sum
 from tubelet.train.multigrid import Phase
-from tubelet.train.networks import build, is_transformer
+from tubelet.train.networks import build, describe, is_transformer
 from tubelet.train.norm import merge_norms, norms_of, precise, prepare_norms, set_norm, weights_of
 from tubelet.train.optim import (
     Average,
@@ -110,6 +109,9 @@ class Run:
             any_size=config.multigrid is not None,
         )
         self.spec = model.clip
+        self.about = describe(
+            config.network, model, classes=train.classes, multi_label=config.data.multi_label
+        )
         self._prepare(model)
         self.optimizer = make_optimizer(self.model, config.optim, rate=self.plan.rate.at(0))
         fp16 = config.precision == "fp16"
@@ -316,13 +318,7 @@ class Run:
 
     def evaluation_model(self) -> Any:
         """A network of the full size with the final weights, in eval mode."""
-        network = replace(self.config.network, weights=None, inflate=None)
-        model = build(
-            network,
-            num_classes=len(self.train.classes),
-            multi_label=self.config.data.multi_label,
-            any_size=self.config.multigrid is not None,
-        ).to(self.device.name)
+        model = self.about.build().to(self.device.name)
         model.load_state_dict(fit_all(self.final_weights(), model))
         return model.eval()
 

@@ -6,7 +6,7 @@ CPU in minutes. Their names end in `_small`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +16,8 @@ from torch import nn
 
 from tubelet.errors import UsageError, did_you_mean
 from tubelet.models import mvit, pathway, registry, resnet3d, revmvit, slowfast, x3d, zoo
-from tubelet.models.nonlocal_block import NonLocals
+from tubelet.models.described import Description
+from tubelet.models.nonlocal_block import NonLocals, insert_nonlocal
 from tubelet.models.positions import fit_all
 from tubelet.models.trunk import Trunk as TransformerTrunk
 from tubelet.models.trunk import staged
@@ -89,7 +90,8 @@ class Network:
     file, or None for random ones. inflate: a file of 2-D weights instead. frames, interval, crop,
     short_side: of the clip where they differ from the name's. drop_path: share of samples that the
     last block's branch loses (it grows from none in the first). dropout: before the classifier.
-    nonlocals: stages and blocks that get a fresh non-local block, as for `insert_nonlocal`.
+    nonlocals: stages and blocks that get a fresh non-local block, as for `insert_nonlocal`:
+    {"res3": (1, 3)}, or {"res3": NonLocals((1, 3), form="dot_product")}.
     """
 
     name: str
@@ -101,7 +103,7 @@ class Network:
     short_side: int | None = None
     drop_path: float = 0.0
     dropout: float = 0.0
-    nonlocals: dict[str, tuple[int, ...]] | None = None
+    nonlocals: Mapping[str, tuple[int, ...] | NonLocals] | None = None
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.inflate is not None:
@@ -109,6 +111,18 @@ class Network:
         for name in ("drop_path", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}; it must be from 0 to below 1")
+
+
+def describe(
+    network: Network, model: Any, *, classes: tuple[str, ...], multi_label: bool
+) -> Description:
+    """What a file of its weights says of a network, so that it can be built from the file alone."""
+    name, family = network.name, type(model).__module__.rpartition(".")[2]
+    blocks = network.nonlocals or {}
+    specs = {k: v if isinstance(v, NonLocals) else NonLocals(tuple(v)) for k, v in blocks.items()}
+    if name.endswith((".yaml", ".yml")):
+        name = Path(name).stem
+    return Description(name, family, model.config, classes, multi_label, specs)
 
 
 def find_config(name: str) -> tuple[ModuleType, Any]:
@@ -181,8 +195,6 @@ def build(
     elif network.weights is not None:
         _load(network, model)
     if network.nonlocals:
-        from tubelet.models.nonlocal_block import insert_nonlocal
-
         insert_nonlocal(model, network.nonlocals)
     return model
 

@@ -19,7 +19,8 @@ out of 32 still show which way it goes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,26 +48,51 @@ def order_of(label: int, frames: int) -> list[int]:
     return warm + cool if label < 2 else cool + warm
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the pictures of one set share. tints: of the backgrounds (warm, cool, dark). centre, and
+    shape (radius, width in radians): of the sector. start: its first angle. noise: one for all."""
+
+    tints: tuple[NDArray[np.float64], ...]
+    centre: NDArray[np.float64]
+    shape: tuple[float, float]
+    start: float
+    bright: float
+    noise: NDArray[np.float64]
+
+    def picture(self, tint: int, angle: float | None) -> Image:
+        """uint8 [size, size, 3]: the sector at an angle in radians over a background, or that."""
+        ground = self.tints[tint] + self.noise
+        if angle is not None:
+            inside = sector(len(self.noise), self.centre, angle, self.shape)[..., None]
+            ground = ground + (self.bright - ground) * inside
+        return np.clip(ground, 0, 255).astype(np.uint8)
+
+
+def draw_look(generator: np.random.Generator, size: int) -> Look:
+    low, high = generator.uniform(40, 90), generator.uniform(130, 190)
+    centre = size / 2 + generator.uniform(-size / 12, size / 12, 2)
+    shape = (size * generator.uniform(0.32, 0.48), math.radians(generator.uniform(90, 160)))
+    start, bright = generator.uniform(0, 2 * math.pi), generator.uniform(200, 255)
+    noise = generator.normal(0, 6, (size, size, 3))
+    tints = tuple(np.array(tint) for tint in ([high, low, low], [low, low, high], [low] * 3))
+    return Look(tints, centre, shape, start, bright, noise)
+
+
+def turn(look: Look, tint: int, frames: int, *, start: float) -> list[Image]:
+    """The pictures of one whole turn, clockwise from an angle in radians."""
+    step = 2 * math.pi / frames
+    return [look.picture(tint, start + step * i) for i in range(frames)]
+
+
 def pictures(
     generator: np.random.Generator, *, frames: int, size: int, first: float | None = None
 ) -> list[Image]:
     """The pictures of one set: uint8 [size, size, 3], a warm turn and then a cool one. first: angle
     of the first picture in radians; drawn where not given."""
-    low, high = generator.uniform(40, 90), generator.uniform(130, 190)
-    tints = [np.array([high, low, low]), np.array([low, low, high])]
-    centre = size / 2 + generator.uniform(-size / 12, size / 12, 2)
-    radius, width = size * generator.uniform(0.32, 0.48), math.radians(generator.uniform(90, 160))
-    drawn, bright = generator.uniform(0, 2 * math.pi), generator.uniform(200, 255)
-    start = drawn if first is None else first
-    noise = generator.normal(0, 6, (size, size, 3))
-    half = frames // 2
-    made: list[Image] = []
-    for i in range(frames):
-        angle = start + 2 * math.pi * (i % half) / half
-        inside = sector(size, centre, angle, (radius, width))[..., None]
-        ground = tints[i // half] + noise
-        made.append(np.clip(ground + (bright - ground) * inside, 0, 255).astype(np.uint8))
-    return made
+    look = draw_look(generator, size)
+    start = look.start if first is None else first
+    return [p for tint in (0, 1) for p in turn(look, tint, frames // 2, start=start)]
 
 
 def sector(
@@ -99,18 +125,30 @@ def write_order_set(
             f"{count} sets of {frames} frames of {size} pixels: need an even number of frames from "
             "8, 16 pixels and one set"
         )
+    videos = (
+        (f"{name}-{index:04d}", (name,), [made[i] for i in order_of(label, frames)])
+        for index, made in enumerate(sets(count, seed=seed, frames=frames, size=size))
+        for label, name in enumerate(CLASSES)
+    )
+    return write_videos(folder, videos)
+
+
+def write_videos(
+    folder: str | Path, videos: Iterable[tuple[str, tuple[str, ...], list[Image]]]
+) -> Path:
+    """Encode (name, labels, pictures) and list them, for every video; files that are there are
+    kept. Returns the list, for `tubelet train`."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # A constant quantiser: a picture's code must not tell when it is shown.
+    # A constant quantiser, every picture by itself: its code must not tell when it is shown.
     constant = {"crf": "-1", "qp": "22"}
     encoding = Encoding(fps=Fraction(30), gop=1, b_frames=0, options=constant)
     rows: list[str] = []
-    for index, made in enumerate(sets(count, seed=seed, frames=frames, size=size)):
-        for label, name in enumerate(CLASSES):
-            path = folder / f"{name}-{index:04d}.mp4"
-            if not path.exists():
-                encode((made[i] for i in order_of(label, frames)), path, encoding=encoding)
-            rows.append(f"{path.name},{name}")
+    for name, labels, made in videos:
+        path = folder / f"{name}.mp4"
+        if not path.exists():
+            encode(made, path, encoding=encoding)
+        rows.append(",".join((path.name, *labels)))
     listed = folder / "list.csv"
     listed.write_text("\n".join(rows) + "\n")
     return listed

@@ -13,11 +13,11 @@ from typing import Any
 
 from tubelet.config import to_plain
 from tubelet.errors import UsageError
+from tubelet.models.registry import BEST
 from tubelet.store.atomic import atomic_file
 from tubelet.store.base import write_json
 from tubelet.train.checkpoint import (
     CHECKPOINT,
-    Description,
     load_state,
     save_state,
     save_weights,
@@ -42,7 +42,7 @@ def train(
     that can be known before the first iteration is refused before it.
     """
     device = device or Device("cpu")
-    config = replace(config, network=_resolved(config, folder))
+    config = resolved(config, folder)
     train_split, val = read_splits(config, folder)
     writer = _tensorboard(out) if config.tensorboard and device.leads else None
     run = Run(config, train=train_split, val=val, device=device)
@@ -52,12 +52,6 @@ def train(
         run.restore(load_state(stored, identity=identity, network=network))
     if device.leads:
         write_json(out / "recipe.json", to_plain(config))
-    about = Description(
-        replace(config.network, weights=None, inflate=None),
-        train_split.classes,
-        config.data.multi_label,
-        config.multigrid is not None,
-    )
 
     def save() -> None:
         state = run.state()
@@ -72,10 +66,10 @@ def train(
     for record in run.epochs():
         errors = device.gather(run.bad.errors)
         if device.leads:
-            weights = run.final_weights()
+            weights = run.evaluation_model().state_dict()
             if record.get("best", run.val is None):
-                save_weights(out / "best.safetensors", weights, about)
-            save_weights(out / "last.safetensors", weights, about)
+                save_weights(out / BEST, weights, run.about)
+            save_weights(out / "last.safetensors", weights, run.about)
             _write_lines(out / "log.jsonl", run.history)
             bad = [{"path": p, "error": e} for found in errors for p, e in found.items()]
             _write_lines(out / "bad_samples.jsonl", bad)
@@ -87,17 +81,18 @@ def train(
     return run
 
 
-def _resolved(config: TrainConfig, folder: Path) -> Any:
-    """Files of the network relative to the recipe; missing ones are refused."""
+def resolved(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The recipe with the files of its network relative to `folder`; missing ones are refused."""
     network = config.network
-    for name in ("weights", "inflate"):
+    yaml = network.name.endswith((".yaml", ".yml"))
+    for name in ("weights", "inflate", *(["name"] if yaml else [])):
         value = getattr(network, name)
         if value is not None and value != "released":
             path = folder / value
             if not path.is_file():
                 raise UsageError(f"{name}={value!r}: no such file ({path})")
             network = replace(network, **{name: str(path)})
-    return network
+    return replace(config, network=network)
 
 
 def _write_lines(path: Path, records: list[dict[str, Any]]) -> None:
