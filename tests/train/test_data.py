@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tubelet.errors import UsageError
 from tubelet.train.augment import Augment, mix, training_clip
 from tubelet.train.batches import epoch_batches
-from tubelet.train.data import BadSamples, ClipMaker, Loader, training_indices
+from tubelet.train.data import Bad, BadSamples, ClipMaker, Loader, training_indices
 from tubelet.train.multigrid import Base, Multigrid, Shape, plan
 from tubelet.train.randaugment import OPERATIONS, RandAugment
 from tubelet.train.samples import check_splits, read_split
@@ -225,3 +225,12 @@ def test_too_many_bad_samples_stop_the_run(clips):
     bad.add(9, [Bad("x", "x: broken"), Bad("y", "y: broken")])
     with pytest.raises(UsageError, match="2 of the 13 samples"):
         bad.add(4, [])
+
+
+def test_too_many_bad_samples_end_even_a_short_epoch():
+    bad = BadSamples(limit=0.5)
+    bad.add(4, [Bad("a.mp4", "a.mp4: broken")] * 2)
+    bad.check()
+    bad.add(4, [Bad("b.mp4", "b.mp4: broken")] * 3)
+    with pytest.raises(UsageError, match="5 of the 8"):
+        bad.check()

@@ -13,7 +13,7 @@ from safetensors import safe_open
 import tubelet
 from tubelet.cli import group
 from tubelet.config import from_plain, to_plain
-from tubelet.errors import UsageError, WeightsError
+from tubelet.errors import UnknownName, UsageError, WeightsError
 from tubelet.models import zoo
 from tubelet.models.described import KEY, Description, loads, read_description
 from tubelet.models.nonlocal_block import NonLocals
@@ -175,3 +175,21 @@ def test_the_file_tells_its_classes_in_plain_json(tmp_path):
     )
     with safe_open(path, framework="np") as file:
         assert json.loads(file.metadata()["trained"])["classes"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["i3d_inception_flow", "i3d_inception_two_stream"])
+def test_networks_of_flow_are_refused_before_training(name):
+    with pytest.raises(UsageError, match="training decodes RGB"):
+        build(Network(name), num_classes=2)
+
+
+def test_a_trained_file_is_not_converted(tmp_path):
+    network = Network("c2d_nopool_small")
+    model = build(network, num_classes=2)
+    path = tmp_path / "w.safetensors"
+    about = describe(network, model, classes=("a", "b"), multi_label=False)
+    save_weights(path, model.state_dict(), about)
+    again = CliRunner().invoke(group, ["convert", str(path), "-o", str(tmp_path / "c.safetensors")])
+    assert "tubelet train" in str(again.exception)
+    with pytest.raises(UnknownName, match="small variants are for training"):
+        tubelet.create_model("slow_small")

@@ -36,10 +36,16 @@ def command(
     if inflate:
         click.echo(inflated(Path(checkpoint), target, model))
         return
+    from tubelet.models.described import read_description
     from tubelet.models.identify import identify
     from tubelet.models.registry import create_model
     from tubelet.models.weights.load import FORMAT, save_atomically
 
+    if read_description(Path(checkpoint)) is not None:
+        raise UsageError(
+            f"{checkpoint} was written by `tubelet train`: it is such a file already, and a model "
+            f"of its own (-m {checkpoint})"
+        )
     name = model or identify(checkpoint)
     network = create_model(name, weights=checkpoint)
     metadata = {

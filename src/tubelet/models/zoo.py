@@ -183,6 +183,8 @@ def arch_for(name: str) -> tuple[str, Entry | None]:
 
 def suggest(name: str) -> str:
     """Near names: first those with the same start, then those of similar spelling."""
+    if name.endswith("_small"):
+        return "; small variants are for training: name the folder or a .safetensors file of a run"
     known = table()
     names = [*SHORT_NAMES, *SHORT_ARCHS, *known.entries, *known.archs, *known.aliases]
     starts = list(dict.fromkeys(n for n in names if name and n.startswith(name)))[:4]

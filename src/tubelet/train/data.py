@@ -197,7 +197,8 @@ class Loader:
 class BadSamples:
     """Counts what was left out, and stops the run where it is too much.
 
-    limit: largest share of the samples drawn so far that may be bad, once `patience` were drawn.
+    limit: largest share of the samples drawn so far that may be bad, once `patience` were drawn or
+    an epoch is over.
     """
 
     limit: float
@@ -212,7 +213,12 @@ class BadSamples:
         self.count += len(bad)
         for one in bad:
             self.errors[one.path] = one.error
-        if self.drawn >= self.patience and self.count > self.limit * self.drawn:
+        if self.drawn >= self.patience:
+            self.check()
+
+    def check(self) -> None:
+        """As `add`, however few were drawn: at the end of an epoch."""
+        if self.count > self.limit * self.drawn:
             few = "; ".join(list(self.errors.values())[:3])
             raise UsageError(
                 f"{self.count} of the {self.drawn} samples drawn could not be read ({few}); the "

@@ -217,6 +217,7 @@ class Run:
             clips += count
             self.iteration = batch.index + 1
             on_step()
+        self.bad.check()
         seconds = time.monotonic() - started
         losses, self.losses = self.losses, []
         known = [loss for loss in losses if loss == loss]

@@ -155,6 +155,10 @@ def configure(
     if "crop" in given and "short_side" not in given:
         given["short_side"] = round(config.clip.short_side * given["crop"] / config.clip.crop)
     clip = replace(config.clip, **given)
+    if clip.channels != 3:
+        raise UsageError(
+            f"{network.name} takes {clip.modality} clips; training decodes RGB: name an RGB network"
+        )
     if clip.crop > clip.short_side:
         raise UsageError(f"crop {clip.crop} is larger than short_side {clip.short_side}")
     activation = "sigmoid" if multi_label else "softmax"

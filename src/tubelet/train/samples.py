@@ -145,7 +145,9 @@ def _sample(row: _Row, number: dict[str, int], source: Path, multi_label: bool) 
         if label in number:
             labels.append(number[label])
         elif re.fullmatch(r"-?\d+", label):
-            if not 0 <= int(label) < len(number):
+            if int(label) < 0:
+                raise UsageError(f"{at}: label {label} is out of range; labels are numbered from 0")
+            if int(label) >= len(number):
                 raise UsageError(
                     f"{at}: label {label} is out of range; there are {len(number)} classes, "
                     f"numbered 0 to {len(number) - 1}"
