@@ -8,6 +8,7 @@
     c  inflated from a network trained on single pictures, and random initialisation
     d  memory of activations by depth: reversible, the same network without, recomputed
     e  a non-local block put into a trained network: unchanged at first, better after fine-tuning
+       (on videos whose labels relate two moments, `train/relation.py`)
 
 Runs live in `runs/` (not committed); a stopped one goes on. Results, `results/<letter>.json` and
 `.svg`, are committed together with the machine and the time they took.
@@ -30,9 +31,11 @@ from typing import Any
 import numpy as np
 import table  # beside this file
 import torch
+from relation import ARMS, frames_seen, told_apart  # beside this file
 
 from tubelet.encode import encode
 from tubelet.models import revmvit
+from tubelet.models.registry import create_model
 from tubelet.models.trunk import staged
 from tubelet.models.weights.pyslowfast import pyslowfast_name
 from tubelet.train.chart import lines_svg
@@ -48,6 +51,7 @@ from tubelet.train.hooks import recompute_activations
 from tubelet.train.loop import Run
 from tubelet.train.networks import build
 from tubelet.train.order import pictures, write_order_set
+from tubelet.train.relation import write_relation_set
 from tubelet.train.run import train
 
 HERE = Path(__file__).parent
@@ -56,7 +60,7 @@ TRAIN_SETS, TEST_SETS, FEW_SETS = 128, 24, 32
 EPOCHS = 6
 RATES = {"mvit_v2_small": 1e-3, "rev_mvit_small": 2e-3}
 SEEDS = (0, 1, 2)
-E_BASE_EPOCHS, E_EPOCHS = 3, 4
+E_BASE_EPOCHS, E_EPOCHS, E_SEEDS = 5, 4, range(5)
 # The clip spans the whole video, two turns in 32 frames: (frames, interval).
 NETWORKS = {
     "c2d_nopool_small": (8, 4),
@@ -97,8 +101,7 @@ def base(
 
 def run(config: TrainConfig, name: str) -> Run:
     def tell(record: dict) -> None:
-        accuracy = record.get("val", {}).get("top1")
-        print(f"{name}  epoch {record['epoch'] + 1}  loss {record['loss']:.3f}  top-1 {accuracy}")
+        print(f"{name}  epoch {record['epoch'] + 1}  loss {record['loss']:.3f}", record.get("val"))
 
     return train(config, RUNS / name, folder=RUNS, on_epoch=tell)
 
@@ -323,37 +326,60 @@ def experiment_d() -> None:
     write("d", {"MiB_by_depth": result})
 
 
-def experiment_e() -> None:
-    """The base stops early, before it has learned everything; then the same fine-tuning with and
-    without two non-local blocks, whose output starts as zero."""
-    trained = run(base("slow_small", epochs=E_BASE_EPOCHS, listed="few.csv"), "e-base")
-    weights = str((RUNS / "e-base" / "last.safetensors").relative_to(RUNS))
-    nonlocals = {"res3": (0,), "res4": (0,)}
-    frames, interval = (8, 4)
-    plain = Network("slow_small", frames=frames, interval=interval, weights=weights)
-    networks = {"without": plain, "with": replace(plain, nonlocals=nonlocals)}
-    files = [replace(n, weights=str(RUNS / weights)) for n in networks.values()]
-    models = [build(network, num_classes=4).eval() for network in files]
-    clip = torch.randn(2, 3, frames, 64, 64)
-    with torch.no_grad():
-        change = (models[0](clip) - models[1](clip)).abs().max().item()
-    start = curve(trained, "top1")[-1][1]
-    result: dict[str, Any] = {"largest_change_when_inserted": change, "top1_of_base": start}
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for name, network in networks.items():
-        runs: list[Run] = []
-        for seed in SEEDS:
-            config = base("slow_small", epochs=E_EPOCHS, seed=10 + seed, listed="few.csv")
-            rate = replace(config.rate, base=1e-3, warmup_start=1e-4)
-            runs.append(run(replace(config, network=network, rate=rate), f"e-{name}-{seed}"))
-        curves[name] = [(0, round(start, 4)), *mean_curve(runs, "top1")]
-        result[name] = {
-            "top1": curves[name],
-            "last_of_each_seed": [curve(one, "top1")[-1][1] for one in runs],
-            "loss": mean_curve(runs, "loss"),
+def relation_base(seed: int, *, epochs: int) -> TrainConfig:
+    """Slow, whose kernels in time see 5 of 16 frames; 4 of the 16 are the pause."""
+    write_relation_set(RUNS / "relation-train", count=TRAIN_SETS, seed=4)
+    write_relation_set(RUNS / "relation-test", count=TEST_SETS, seed=5)
+    listed = Data("relation-train/list.csv", val="relation-test/list.csv", multi_label=True)
+    config = base("slow_small", epochs=epochs, seed=seed)
+    return replace(config, network=replace(config.network, frames=16, interval=2), data=listed)
+
+
+def fine_tuned(seed: int) -> dict[str, Any]:
+    """One base, and the same fine-tuning of it with every arm."""
+    test = RUNS / "relation-test" / "list.csv"
+    start = run(relation_base(seed, epochs=E_BASE_EPOCHS), f"e-base-{seed}")
+    weights = f"e-base-{seed}/last.safetensors"
+    config = relation_base(10 + seed, epochs=E_EPOCHS)
+    rate = replace(config.rate, base=1e-3, warmup_start=1e-4)
+    clip = torch.randn(2, 3, 16, 64, 64)
+    before = create_model(str(RUNS / weights))
+    found: dict[str, Any] = {
+        "base": {"map": curve(start, "map"), **told_apart(RUNS / weights, test)},
+        "largest_change_of_a_logit": {},
+    }
+    for name, blocks in ARMS.items():
+        network = replace(config.network, weights=str(RUNS / weights), nonlocals=blocks)
+        fresh = build(network, num_classes=6, multi_label=True).eval()
+        with torch.no_grad():
+            change = (fresh(clip) - before(clip)).abs().max().item()
+        found["largest_change_of_a_logit"][name] = change
+        network = replace(network, weights=weights)
+        label = f"e-{name.replace(' ', '-')}-{seed}"
+        done = run(replace(config, network=network, rate=rate), label)
+        last = RUNS / label / "last.safetensors"
+        found[name] = {
+            "map": [(0, curve(start, "map")[-1][1]), *curve(done, "map")],
+            **told_apart(last, test),
+            "frames_seen": frames_seen(create_model(str(last))),
+            "cpu_s": spent(done.history)["cpu_s"],
         }
-    title = f"Slow: fine-tuning with and without non-local blocks, mean of {len(SEEDS)} seeds"
-    write("e", result, lines_svg(curves, title=title, x="epoch of fine-tuning", y="top-1"))
+    return found
+
+
+def experiment_e() -> None:
+    """Two turns with a pause between: do they go the same way? The base sees one at a time."""
+    seeds = {str(seed): fine_tuned(seed) for seed in E_SEEDS}
+    curves = {
+        name: [
+            (points[0][0], round(fmean(point[1] for point in points), 4))
+            for points in zip(*(one[name]["map"] for one in seeds.values()), strict=True)
+        ]
+        for name in ARMS
+    }
+    title = f"Slow, fine-tuned: mAP of 6 labels, mean of {len(seeds)} seeds"
+    svg = lines_svg(curves, title=title, x="epoch of fine-tuning", y="mAP")
+    write("e", {"test_videos": 4 * TEST_SETS, "map": curves, "seeds": seeds}, svg)
 
 
 def main() -> None:
