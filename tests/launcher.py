@@ -30,9 +30,11 @@ class Started:
 
 
 class Launcher:
-    def __init__(self, folder):
+    """imports: modules that the processes need, imported once for all of them."""
+
+    def __init__(self, folder, *, imports=""):
         self._folder, self._count = Path(folder), 0
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RUN_TINY_IMPORTS": imports}
         self._server = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("run_tiny.py"))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,

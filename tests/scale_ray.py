@@ -23,7 +23,7 @@ def go_ray(inputs, out, *extractors, part_s=1.0, heard=None, **job):
     heard = heard or Heard()
     engine = partial(run_ray, cluster=Cluster(part_s=part_s))
     items = collect([str(i) for i in inputs])
-    failed = run(Job(items, out, **job), extractors or [tiny()], heard, engine)
+    failed = run(Job.to(out, items, **job), extractors or [tiny()], heard, engine)
     return failed, heard
 
 

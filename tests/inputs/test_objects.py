@@ -5,36 +5,23 @@ import sys
 
 import pytest
 
+from buckets import s3_server
 from tests_support import failures, go, tree, video
 from tubelet.errors import UsageError
 from tubelet.inputs import collect
 from tubelet.inputs.objects import fetched
-from tubelet.inputs.types import object_scheme
 from tubelet.pulse import CELLS, PULSE
+from tubelet.store.objects import object_scheme
 
-pytest.importorskip("s3fs", reason="needs tubelet[s3]")
-pytest.importorskip("flask_cors", reason="needs moto's server")
 pytestmark = pytest.mark.filterwarnings("default")  # of boto, aiohttp and flask
 
 
 @pytest.fixture(scope="module")
 def store():
     """An s3fs file system with an empty bucket `films`."""
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        system = s3fs.S3FileSystem()
-        system.mkdir("films")
-        yield system
-    server.stop()
+    with s3_server() as server:
+        server.system.makedirs("films", exist_ok=True)
+        yield server.system
 
 
 @pytest.fixture

@@ -3,15 +3,18 @@
 import os
 import signal
 import socket
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
+from buckets import s3_server
 from scale_ray import damage, features, go_ray, movie, places_of_workers
 from tests_support import failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
+from tubelet.store.objects import ObjectFolder
 from tubelet.window import WindowConfig
 
 pytest.importorskip("ray", reason="needs tubelet[ray]")
@@ -21,10 +24,22 @@ OPTIONS = {"num_cpus": 2, "object_store_memory": 150 << 20}
 
 
 @pytest.fixture(scope="module")
-def cluster():
+def s3():
+    """A store, known to Ray's processes; None where its libraries are not installed."""
+    if not (find_spec("s3fs") and find_spec("flask_cors")):
+        yield None
+        return
+    with s3_server() as server:
+        server.system.makedirs("features", exist_ok=True)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(s3, tmp_path_factory):
     import ray
 
-    with places_of_workers():
+    with places_of_workers(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUBELET_CACHE", str(tmp_path_factory.mktemp("cache-of-actors")))
         ray.init(address="local", include_dashboard=False, log_to_driver=False, **OPTIONS)
         yield ray
         ray.shutdown()
@@ -74,6 +89,21 @@ def test_the_same_files(cluster, videos, tmp_path):
     assert heard.rows >= sum(outcome.rows for outcome in heard.outcomes) > 150
     assert not list((tmp_path / "ray/.tubelet").rglob("*.npz"))
     _, heard = go_ray([videos], tmp_path / "ray", extractor, workers=1)
+    assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 6]
+
+
+def test_out_on_a_store(cluster, s3, videos, tmp_path, monkeypatch):
+    """Actors make files in a cache of their own and send them; long videos are not cut."""
+    if s3 is None:
+        pytest.skip("needs tubelet[s3] and moto's server")
+    monkeypatch.setenv("TUBELET_CACHE", str(tmp_path / "cache"))
+    out = ObjectFolder.of("s3://features/out")
+    go([videos], tmp_path / "local")
+    failed, heard = go_ray([videos], out, workers=2)
+    there = {k: v for k, v in s3.tree(out.url).items() if k != "tubelet.json"}
+    assert (failed, there) == (1, features(tmp_path / "local"))
+    assert not list(tmp_path.glob("cache/**/*.npy"))
+    _, heard = go_ray([videos], out, workers=1)
     assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 6]
 
 

@@ -11,6 +11,7 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import OnDisk, Readable
 from tubelet.errors import StoreError, UsageError
 
 SHOWN = 10
@@ -24,8 +25,8 @@ SHOWN = 10
     required=True,
     help="charades-sta, activitynet-captions, youcookii, tacos or qvhighlights.",
 )
-@click.option("--features", required=True, type=click.Path(path_type=Path), help="OUT of extract.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option("--features", required=True, type=Readable(), help="OUT of extract.")
+@click.option("-o", "--output", required=True, type=OnDisk())
 @click.option(
     "--rule",
     default="center",

@@ -9,11 +9,12 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.places import Readable
 
 
 @click.command(name="compare")
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=Readable())
+@click.argument("b", type=Readable())
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Rows shown.")
 @click.option(
     "--min-cosine",

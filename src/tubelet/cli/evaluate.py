@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG, DEVICE, WEIGHTS
+from tubelet.cli.places import OnDisk
 
 
 @click.command(name="evaluate")
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder.")
+@click.option("-o", "--out", type=OnDisk(), required=True, help="Folder.")
 @WEIGHTS
 @click.option("--views", default="1x1", show_default=True, help="TxS views, e.g. 10x3.")
 @click.option("--classes", help="A file with a class name per line. [the weights' own]")

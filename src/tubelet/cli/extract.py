@@ -28,13 +28,17 @@ from tubelet.cli.options import (
     windows_of,
     with_preset,
 )
+from tubelet.cli.places import Out
 from tubelet.errors import UsageError
+from tubelet.store.objects import ObjectFolder
 from tubelet.window import parse_fps
 
 
 @click.command(name="extract")
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option(
+    "-o", "--out", required=True, type=Out(), help="Output folder, or s3://bucket/folder."
+)
 @MODELS
 @PRESET
 @WEIGHTS
@@ -142,7 +146,7 @@ from tubelet.window import parse_fps
 )
 @click.option("--json", "as_json", is_flag=True, help="A machine-readable summary on stdout.")
 @DEBUG
-def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
+def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -> int:
     """Features of INPUTS: files, folders, globs, lists (.txt, .csv, .jsonl with id, start, end),
     URLs, tar archives, folders of frames (with --fps).
 
@@ -167,9 +171,9 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         if frame_rate is None and os.path.isdir(path) and is_frame_folder(Path(path)):
             raise UsageError(f"{path} is a folder of frames: say how fast they were, --fps 25")
     devices = device_list(choices["device"])
-    job = Job(
-        inputs=collect(inputs),
-        out=out,
+    job = Job.to(
+        out,
+        collect(inputs),
         fmt=choices["fmt"],
         overwrite=choices["overwrite"],
         strict=choices["strict"],
@@ -200,7 +204,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
         failures = run(job, extractors, drain, engine, stopping=lambda: drain.asked)
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:
-        click.echo(json.dumps({"out": str(out), **progress.counts()}))
+        click.echo(json.dumps({"out": getattr(out, "url", str(out)), **progress.counts()}))
     if drain.asked:
         raise KeyboardInterrupt
     return 1 if failures else 0

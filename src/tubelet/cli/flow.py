@@ -11,6 +11,7 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import OnDisk
 from tubelet.errors import TubeletError, UsageError
 from tubelet.window import parse_fps
 
@@ -24,7 +25,7 @@ SUFFIXES = {"npz": ".flow.npz", "safetensors": ".flow.safetensors", "video": ".f
 
 @click.command(name="flow")
 @click.argument("inputs", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("-o", "--out", required=True, type=OnDisk(), help="Output folder.")
 @click.option(
     "--method",
     default="tvl1",

@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.places import Readable
 from tubelet.errors import UsageError
 
 
 @click.command(name="map")
-@click.argument("features")
+@click.argument("features", type=Readable(kind=str))
 @click.option("--seconds", help="A:B, the moment from A to B seconds; either may be left out.")
 @click.option("--rows", help="I:J, the rows from I up to but not J; either may be left out.")
 @click.option(

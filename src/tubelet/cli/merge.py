@@ -9,11 +9,12 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import OnDisk, Readable
 
 
 @click.command(name="merge")
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--dest", required=True, type=click.Path(path_type=Path), help="The folder.")
+@click.argument("folders", nargs=-1, required=True, type=Readable())
+@click.option("-o", "--dest", required=True, type=OnDisk(), help="The folder.")
 @click.option("--json", "as_json", is_flag=True, help="A machine-readable summary on stdout.")
 @DEBUG
 def command(folders: tuple[Path, ...], dest: Path, as_json: bool, debug: bool) -> int:

@@ -10,14 +10,15 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import OnDisk, Readable
 from tubelet.store.layouts import LAYOUTS, Packing, pack
 from tubelet.store.listing import read_folder
 
 
 @click.command(name="pack")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Readable())
 @click.option("--layout", required=True, help=f"One of {', '.join(LAYOUTS)}.")
-@click.option("-o", "--dest", required=True, type=click.Path(path_type=Path), help="What to make.")
+@click.option("-o", "--dest", required=True, type=OnDisk(), help="What to make.")
 @click.option("--tap", default="pool", show_default=True, help="pool, logits or a stored tap.")
 @click.option("--prefix", default="", help="Before each id, such as v_ for ActivityNet.")
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), help="[the layout's]")

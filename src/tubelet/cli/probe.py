@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.places import Readable
 
 
 @click.command(name="probe")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Readable())
 @click.option("--labels", required=True, type=click.Path(path_type=Path), help="Lines `id label`.")
 @click.option("--folds", type=int, default=5, show_default=True)
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Neighbours.")

@@ -9,15 +9,16 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.places import OnDisk, Readable
 
 
 @click.command(name="report")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Readable())
 @click.option(
     "-o",
     "--output",
     "dest",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OnDisk(dir_okay=False),
     default="report.html",
     show_default=True,
     help="The page.",

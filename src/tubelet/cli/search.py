@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from tubelet.cli.options import DEBUG, DEVICE, WEIGHTS
+from tubelet.cli.places import Readable
 from tubelet.types import Features
 
 
 @click.command(name="search")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Readable())
 @click.option(
     "--like",
     required=True,

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from tubelet.cli.options import DEBUG, DEVICE, WEIGHTS
+from tubelet.cli.places import OnDisk
 from tubelet.errors import UsageError
 
 MB = 1 << 20
 
 
 @click.command(name="serve")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=OnDisk())
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
 @click.option(

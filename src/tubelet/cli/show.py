@@ -10,6 +10,7 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import Readable
 from tubelet.errors import StoreError, UsageError
 from tubelet.types import Features, VideoInfo
 
@@ -28,7 +29,7 @@ OTHERS = {
 
 
 @click.command(name="show")
-@click.argument("path")
+@click.argument("path", type=Readable(kind=str))
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @DEBUG
 def command(path: str, as_json: bool, debug: bool) -> None:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from tubelet.cli.options import DEBUG
+from tubelet.cli.places import Out
+from tubelet.store.objects import ObjectFolder
 
 
 @click.command(name="status")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Out())
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @DEBUG
-def command(out: Path, as_json: bool, debug: bool) -> None:
+def command(out: Path | ObjectFolder, as_json: bool, debug: bool) -> None:
     """How far the runs on OUT are: videos finished, failed, being worked on, and by whom.
 
     Example: tubelet status features/
     """
     from tubelet.scale.drain import span
     from tubelet.scale.status import status_of
+    from tubelet.store.brought import brought
 
-    found = status_of(out)
+    if isinstance(out, ObjectFolder):
+        with brought(out.url, arrays=False) as path:
+            found = status_of(path)
+        found = [replace(s, out=out.url + s.out.removeprefix(str(path))) for s in found]
+    else:
+        found = status_of(out)
     if as_json:
         click.echo(json.dumps([asdict(status) for status in found]))
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tubelet.cli.options import DEBUG, DEVICE
+from tubelet.cli.places import OnDisk
 
 if TYPE_CHECKING:
     from tubelet.train.multigrid import Plan
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(name="train")
 @click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the run. [the stem]")
+@click.option("-o", "--out", type=OnDisk(), help="Folder of the run. [the stem]")
 @click.option("--plan", "only_plan", is_flag=True, help="Print phases, sizes and saving; stop.")
 @click.option("--devices", type=click.IntRange(1), default=1, help="With --plan: for so many.")
 @click.option("--overwrite", is_flag=True, help="Start again where OUT has another run.")

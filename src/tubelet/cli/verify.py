@@ -9,10 +9,11 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import Readable
 
 
 @click.command(name="verify")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=Readable())
 @click.option("--no-plan", is_flag=True, help="Do not open the sources.")
 @click.option("--json", "as_json", is_flag=True, help="A machine-readable report on stdout.")
 @DEBUG

@@ -25,10 +25,10 @@ from tubelet.inputs.types import (
     VIDEO_SUFFIXES,
     Input,
     is_url,
-    object_scheme,
     stem_of,
     suffix_of,
 )
+from tubelet.store.objects import object_scheme
 
 __all__ = ["Input", "collect", "is_frame_folder"]
 

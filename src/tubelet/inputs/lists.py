@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import UsageError
-from tubelet.inputs.types import SYNTHETIC, Input, is_url, object_scheme, stem_of
+from tubelet.inputs.types import SYNTHETIC, Input, is_url, stem_of
+from tubelet.store.objects import object_scheme
 
 COLUMNS = ("path", "id", "start", "end")
 

@@ -17,7 +17,8 @@ from tubelet.inputs.archive import Archive
 from tubelet.inputs.objects import facts as object_facts
 from tubelet.inputs.objects import fetched
 from tubelet.inputs.remote import fetch
-from tubelet.inputs.types import SYNTHETIC, Input, is_url, object_scheme
+from tubelet.inputs.types import SYNTHETIC, Input, is_url
+from tubelet.store.objects import object_scheme
 
 SAMPLE = 1 << 16
 

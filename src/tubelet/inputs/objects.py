@@ -13,32 +13,11 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from tubelet.errors import UsageError, VideoError
-from tubelet.inputs.types import VIDEO_SUFFIXES, object_scheme, suffix_of
-from tubelet.pulse import PULSE
-
-EXTRAS = {"s3": "s3", "gs": "gs", "hdfs": "hdfs"}
-"""Scheme -> the extra that brings what fsspec needs for it."""
+from tubelet.inputs.types import VIDEO_SUFFIXES, suffix_of
+from tubelet.store.objects import beating, open_url
 
 MARKS = ("size", "ETag", "etag", "crc32c", "md5Hash", "mtime", "LastModified", "updated")
 """Facts that change when an object does, by whatever name a store has for them."""
-
-
-def _open(url: str) -> tuple[Any, str]:
-    """(file system, path on it). UsageError where its library is missing."""
-    import fsspec.core
-
-    try:
-        return fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        extra = EXTRAS[object_scheme(url)]
-        raise UsageError(f"{url}: {error}; pip install 'tubelet[{extra}]'") from error
-
-
-def _beating() -> Any:
-    """Each piece that arrives is a sign of life."""
-    from fsspec.callbacks import Callback
-
-    return Callback(hooks={"beat": lambda *_args, **_kwargs: PULSE.beat()})
 
 
 def videos_below(url: str) -> Iterator[tuple[str, str]]:
@@ -46,7 +25,7 @@ def videos_below(url: str) -> Iterator[tuple[str, str]]:
     if suffix_of(url) in VIDEO_SUFFIXES:
         yield os.path.splitext(url.rsplit("/", 1)[-1])[0], url
         return
-    system, root = _open(url)
+    system, root = open_url(url)
     try:
         found = sorted(system.find(root))
     except Exception as error:  # every store has its own
@@ -61,7 +40,7 @@ def videos_below(url: str) -> Iterator[tuple[str, str]]:
 
 def facts(url: str) -> list[Any]:
     """What tells this object from a changed one. VideoError where it cannot be asked."""
-    system, path = _open(url)
+    system, path = open_url(url)
     try:
         info = system.info(path)
     except Exception as error:  # every store has its own
@@ -73,11 +52,11 @@ def facts(url: str) -> list[Any]:
 def fetched(url: str, folder: Path) -> Iterator[Path]:
     """The object as a temporary file of `folder`. VideoError when it cannot be had whole."""
     before = facts(url)
-    system, path = _open(url)
+    system, path = open_url(url)
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=folder, prefix="object-", suffix=suffix_of(url)) as file:
         try:
-            system.get_file(path, file.name, callback=_beating())
+            system.get_file(path, file.name, callback=beating())
         except Exception as error:  # every store has its own
             raise VideoError(f"{url}: cannot be fetched: {error}") from error
         if facts(url) != before:

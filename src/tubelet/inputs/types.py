@@ -17,7 +17,6 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl"})
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 URL_SCHEMES = ("http://", "https://")
-OBJECT_SCHEMES = ("s3", "gs", "hdfs")
 SYNTHETIC = "synthetic:"
 
 
@@ -44,12 +43,6 @@ class Input:
 
 def is_url(text: str) -> bool:
     return text.lower().startswith(URL_SCHEMES)
-
-
-def object_scheme(text: str) -> str:
-    """The scheme of a URL of an object store, "" for everything else."""
-    scheme, separator, _ = text.partition("://")
-    return scheme if separator and scheme in OBJECT_SCHEMES else ""
 
 
 def public_url(url: str) -> str:

@@ -30,8 +30,8 @@ from tubelet.lanes import Lane
 from tubelet.pipeline import Extractor
 from tubelet.process import keep_memory
 from tubelet.pulse import PULSE
-from tubelet.scale.claims import Claims
 from tubelet.scale.job import Outcome
+from tubelet.scale.leases import claims_of
 from tubelet.scale.local import Worker
 from tubelet.scale.remote import portable
 from tubelet.scale.shelf import Glance, Shelf, Size
@@ -173,7 +173,7 @@ def _models(order: Order, device: str | None) -> list[Extractor]:
 def _extract(
     teller: Teller, models: Sequence[Any], job: Any, folders: Any, before: dict[str, int]
 ) -> None:
-    with Claims(job.out, total=0) as claims:
+    with claims_of(job, total=0) as claims:
         try:
             Worker(job, models, folders, claims, teller, before).work(teller.items())
         except StoreError as error:

@@ -109,9 +109,13 @@ class Claims:
 
     def _heartbeat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            for path in [*self._held, self._run]:
-                with suppress(OSError):
-                    os.utime(path)
+            self.beat()
+
+    def beat(self) -> None:
+        """This process lives, and so do its claims."""
+        for path in [*self._held, self._run]:
+            with suppress(OSError):
+                os.utime(path)
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,6 +14,9 @@ from tubelet.inputs import Input
 from tubelet.pipeline import Extractor
 from tubelet.scale.shard import Shard
 from tubelet.store.base import Folder, open_folder
+from tubelet.store.failures import Failures
+from tubelet.store.objects import ObjectFolder
+from tubelet.store.spool import Book, ObjectFailures, book_of, open_spooled, spool_of
 
 MOST_DECODERS = 64
 """Each model process holds the memory of all of them open."""
@@ -32,6 +35,7 @@ class Job:
     the videos are then always read in other processes than this one. None or 0: no limit.
     decoders: processes that decode for all models, which then run in processes of their own; 0:
     every worker decodes for itself.
+    store: where OUT is, when that is no disk; `out` is then the spool (`Job.to`).
     """
 
     inputs: Sequence[Input]
@@ -49,6 +53,19 @@ class Job:
     devices: tuple[str, ...] = ()
     timeout: float | None = None
     decoders: int = 0
+    store: ObjectFolder | None = None
+
+    @classmethod
+    def to(cls, out: Path | ObjectFolder, inputs: Sequence[Input], **choices: Any) -> Job:
+        """A job whose OUT is on a disk or a store."""
+        if isinstance(out, ObjectFolder):
+            return cls(inputs, spool_of(out), store=out, **choices)
+        return cls(inputs, out, **choices)
+
+    @property
+    def book(self) -> Book:
+        """The failures of OUT."""
+        return Failures(self.out) if self.store is None else ObjectFailures(self.store)
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -101,21 +118,41 @@ def open_folders(
     names = [folder_name(e.name) for e in extractors]
     if len(set(names)) < len(names):
         raise UsageError(f"two models share the folder name {_twice(names)!r}")
-    return [
-        open_folder(
-            job.out / name if len(extractors) > 1 else job.out,
-            recipe=e.recipe(),
-            run={
+    several = len(extractors) > 1
+    folders: list[Folder] = []
+    for name, e in zip(names, extractors, strict=True):
+        path = job.out / name if several else job.out
+        choices: dict[str, Any] = {
+            "recipe": e.recipe(),
+            "run": {
                 **e.run_facts(),
                 "workers": job.workers,
                 "decoders": job.decoders,
                 **(facts or {}),
             },
-            fmt=job.fmt,
-            overwrite=job.overwrite,
-        )
-        for name, e in zip(names, extractors, strict=True)
-    ]
+            "fmt": job.fmt,
+            "overwrite": job.overwrite,
+        }
+        if job.store is None:
+            folders.append(open_folder(path, **choices))
+        else:
+            store = job.store.below(name) if several else job.store
+            folders.append(open_spooled(path, store, **choices))
+    return folders
+
+
+def books(job: Job, folders: Sequence[Folder]) -> list[Book]:
+    """The failures of OUT, and of each model's folder when there are several."""
+    return [job.book, *(book_of(folder) for folder in folders if folder.path != job.out)]
+
+
+def here(job: Job, folders: Sequence[Folder]) -> tuple[Job, list[Folder]]:
+    """A job of another machine: what belongs to a store is made on a disk of this one."""
+    if job.store is None:
+        return job, list(folders)
+    spool = spool_of(job.store)
+    moved = [replace(f, path=spool / f.path.relative_to(job.out)) for f in folders]
+    return replace(job, out=spool), moved
 
 
 def folder_name(model: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,12 +28,15 @@ from tubelet.pipeline import Extractor, record_video
 from tubelet.pulse import PULSE
 from tubelet.recording import Fault, Recording, Source, Tally
 from tubelet.scale.claims import Claims
-from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody, open_folders
+from tubelet.scale.job import Job, Outcome, Reporter, Stopping, books, nobody, open_folders
+from tubelet.scale.leases import claims_of
 from tubelet.scale.lengths import share_of
 from tubelet.scale.sheet import write_sheet
 from tubelet.store.atomic import sweep
 from tubelet.store.base import Folder, check_ids
-from tubelet.store.failures import Failure, Failures
+from tubelet.store.failures import Failure
+from tubelet.store.listing import ids_below
+from tubelet.store.spool import SpooledFolder, book_of
 from tubelet.transform import Prepared, ViewConfig
 
 __all__ = ["Job", "Outcome", "Reporter", "run"]
@@ -64,37 +67,62 @@ def run(
     folders = open_folders(job, extractors, facts)
     sweep(job.out)
     if job.retry_failed:
-        failed = {i for b in _books(job, folders) for i in b.read()}
+        failed = {i for b in books(job, folders) for i in b.read()}
         job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
     report.expect(len(job.inputs))
     shard = str(job.shard) if job.shard else None
-    with Claims(job.out, total=len(job.inputs), shard=shard) as claims:
-        if engine is not None:
-            return engine(job, extractors, folders, claims, report, stopping)
-        several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
-        if job.inputs and (job.timeout or several or job.decoders):
-            from tubelet.scale.workers import run_workers
+    with claims_of(job, total=len(job.inputs), shard=shard) as claims:
+        resume(folders, claims)
+        try:
+            failed = _work(job, extractors, folders, claims, report, engine, stopping)
+        except KeyboardInterrupt:
+            with suppress(StoreError):
+                finish(job, folders)
+            raise
+        finish(job, folders)
+        return failed
 
-            return run_workers(job, extractors, folders, report, stopping)
-        worker = Worker(job, extractors, folders, claims, report, stopping=stopping)
-        return worker.work(job.inputs)
+
+def _work(
+    job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder], claims: Claims,
+    report: Reporter, engine: Engine | None, stopping: Stopping,
+) -> int:  # fmt: skip
+    if engine is not None:
+        return engine(job, extractors, folders, claims, report, stopping)
+    several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
+    if job.inputs and (job.timeout or several or job.decoders):
+        from tubelet.scale.workers import run_workers
+
+        return run_workers(job, extractors, folders, report, stopping)
+    worker = Worker(job, extractors, folders, claims, report, stopping=stopping)
+    return worker.work(job.inputs)
 
 
-def _books(job: Job, folders: Sequence[Folder]) -> list[Failures]:
-    """failures.jsonl of OUT, and of each model's folder when there are several."""
-    paths = dict.fromkeys([job.out, *(folder.path for folder in folders)])
-    return [Failures(path) for path in paths]
+def resume(folders: Sequence[Folder], claims: Claims) -> None:
+    """Send to the store what an earlier run finished on this machine and did not send."""
+    for folder in folders:
+        if isinstance(folder, SpooledFolder):
+            for identity in ids_below(folder.path):
+                if claims.take(identity):
+                    folder.resume(identity)
+                    claims.release(identity)
+
+
+def finish(job: Job, folders: Sequence[Folder]) -> None:
+    """What is due when a run ends."""
+    for book in books(job, folders):
+        book.finish()
 
 
 def attempts_of(job: Job) -> dict[str, int]:
     """How often each input has failed so far."""
-    lines = Failures(job.out).read()
+    lines = job.book.read()
     return {identity: line.get("attempts", 1) for identity, line in lines.items()}
 
 
 def failed_elsewhere(job: Job, item: Input, before: Mapping[str, int]) -> Outcome | None:
     """That another run has tried an input since `before` (`attempts_of`), and what came of it."""
-    line = Failures(job.out).read().get(item.id)
+    line = job.book.line(item.id)
     if line is None or line.get("attempts", 1) <= before.get(item.id, 0):
         return None
     return Outcome(item.id, "failed", f"in another run: {line.get('message')}")
@@ -243,7 +271,7 @@ class Worker:
         return [k for k, f in enumerate(self.folders) if not f.is_done(item.id, expected)]
 
     def _skip(self, item: Input) -> None:
-        for book in _books(self.job, self.folders):
+        for book in books(self.job, self.folders):
             book.forget(item.id)
         self.claims.release(item.id)
         self.report.done(Outcome(item.id, "skipped", "already done"))
@@ -317,13 +345,16 @@ class Worker:
         """Book what became of a video, tell it, and let the claim go."""
         for lane, folder in enumerate(self.folders):
             if lane in faults:
-                Failures(folder.path).add(_failure(item, faults[lane], None))
+                book_of(folder).add(_failure(item, faults[lane], None))
+                if isinstance(folder, SpooledFolder):
+                    folder.send_sheets(item.id)
             else:
-                Failures(folder.path).forget(item.id)
+                book_of(folder).forget(item.id)
         if faults:
             self._report_faults(item, faults)
         else:
-            Failures(self.job.out).forget(item.id)
+            if len(self.folders) > 1:
+                self.job.book.forget(item.id)
             self.report.done(_outcome(item, recordings))
         self.claims.release(item.id)
 
@@ -334,7 +365,7 @@ class Worker:
         models = ", ".join(self.extractors[lane].name for lane in faults) if partial else None
         failure = _failure(item, first, models)
         if len(self.folders) > 1:
-            Failures(self.job.out).add(failure)
+            self.job.book.add(failure)
         lines = traceback.format_exception(first.error) if self.job.debug else []
         text = f"{failure.type}: {failure.message}" if failure.unexpected else failure.message
         self.report.done(Outcome(item.id, "failed", text, traceback="".join(lines)))

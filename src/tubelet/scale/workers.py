@@ -33,14 +33,14 @@ from tubelet.scale import children
 from tubelet.scale.children import GRACE_S, Order, Terms
 from tubelet.scale.claims import HIDDEN, stale_files
 from tubelet.scale.hand import Hand
-from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody
+from tubelet.scale.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.scale.lender import ATTEMPTS, Lender, Request
 from tubelet.scale.local import attempts_of
 from tubelet.scale.processes import ending, start_method
 from tubelet.scale.shelf import size_of
 from tubelet.store.atomic import sweep
 from tubelet.store.base import Folder
-from tubelet.store.failures import Failure, Failures
+from tubelet.store.failures import Failure
 
 TICK_S = 1.0
 """How often workers are looked at; more often for short limits."""
@@ -228,8 +228,8 @@ class Foreman:
             failure = _died(item, sign, how + more)
             if stalled:
                 failure = _stalled(item, sign, self._job.timeout)
-            for path in dict.fromkeys([self._job.out, *(f.path for f in self._folders)]):
-                Failures(path).add(failure)
+            for book in books(self._job, self._folders):
+                book.add(failure)
             self._tell(Outcome(item.id, "failed", failure.message))
         if self._lender:
             self._lender.forget(hand.seat)

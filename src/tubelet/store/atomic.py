@@ -33,6 +33,12 @@ def fsync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def temporary_name(name: str) -> str:
+    """A name that nobody else uses, and that says whose it is."""
+    me = this_process()
+    return f"{TEMPORARY}{me.machine}-{me.pid}-{me.started}-{secrets.token_hex(4)}-{name}"
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that is renamed to `path` when the block ends, and removed when it fails.
@@ -41,9 +47,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     # The tail of a long name keeps the temporary name under the 255 bytes that file systems allow.
     short = path.name.encode(errors="surrogateescape")[-100:].decode(errors="ignore")
-    me = this_process()
-    prefix = f"{TEMPORARY}{me.machine}-{me.pid}-{me.started}-{secrets.token_hex(4)}-"
-    temporary = path.parent / (prefix + short)
+    temporary = path.parent / temporary_name(short)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "x+b") as handle:
@@ -72,12 +76,17 @@ def sweep(folder: Path) -> int:
 
 
 def _is_leftover(path: Path) -> bool:
-    match = _NAME.match(path.name)
-    if match is None:
+    if _NAME.match(path.name) is None:
         return False
-    alive = is_alive(Owner("", match[1], int(match[2]), match[3]))
+    alive = maker_lives(path)
     if alive is not None:
         return not alive
     with suppress(OSError):
         return time.time() - path.stat().st_mtime > STALE_S
     return False
+
+
+def maker_lives(path: Path) -> bool | None:
+    """Whether the process that a temporary name names is there; None where nobody can tell."""
+    match = _NAME.match(path.name)
+    return is_alive(Owner("", match[1], int(match[2]), match[3])) if match else None

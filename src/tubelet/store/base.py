@@ -87,18 +87,25 @@ class Folder:
 
         expected: what its JSON must say, such as the fingerprint of its source.
         """
-        record = read_record(self.sidecar(identity))
-        if record is None or record.get("recipe") != self.recipe_hash:
-            return False
-        if any(record.get(key) != value for key, value in (expected or {}).items()):
-            return False
-        files = record.get("files")
-        if not isinstance(files, dict) or not files:
-            return False
+        files = self.promised(read_record(self.sidecar(identity)), expected)
         try:
-            return all(sha256_of(self.path / name) == digest for name, digest in files.items())
+            return bool(files) and all(
+                sha256_of(self.path / name) == digest for name, digest in files.items()
+            )
         except OSError:
             return False
+
+    def promised(
+        self, record: Mapping[str, Any] | None, expected: Mapping[str, Any] | None
+    ) -> dict[str, str]:
+        """The files that a JSON lists, with their sha256; none where it is of another recipe, or
+        does not say what is expected."""
+        if record is None or record.get("recipe") != self.recipe_hash:
+            return {}
+        if any(record.get(key) != value for key, value in (expected or {}).items()):
+            return {}
+        files = record.get("files")
+        return files if isinstance(files, dict) else {}
 
     def write(self, identity: str, features: Features) -> None:
         """All arrays, then the JSON. StoreError when something cannot be written."""
@@ -212,22 +219,29 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def open_folder(
-    path: Path, *, recipe: Mapping[str, Any], run: Mapping[str, Any], fmt: str, overwrite: bool
+    path: Path,
+    *,
+    recipe: Mapping[str, Any],
+    run: Mapping[str, Any],
+    fmt: str,
+    overwrite: bool,
+    shown: str | None = None,
 ) -> Folder:
     """Create or reopen OUT. RecipeMismatch, naming what differs, when another recipe made it.
 
     `run` (device, workers, versions) is recorded beside the recipe, outside its hash.
     overwrite: take the folder over; videos of the other recipe are then done again.
-    UsageError when OUT cannot be written.
+    shown: what messages call the folder. UsageError when OUT cannot be written.
     """
     codec_of(fmt)
     digest = stable_hash(recipe)
     record = path / RECIPE
     existing = read_record(record)
     if existing is None and record.exists() and not overwrite:
-        raise UsageError(f"{record}: not readable as JSON; remove it or pass --overwrite")
+        name = f"{shown}/{RECIPE}" if shown else record
+        raise UsageError(f"{name}: not readable as JSON; remove it or pass --overwrite")
     if existing is not None and not overwrite:
-        _check_same(path, existing, recipe, digest, fmt)
+        _check_same(shown or str(path), existing, recipe, digest, fmt)
     new = {"schema": SCHEMA, "hash": digest, "format": fmt, "recipe": recipe, "run": run}
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -245,7 +259,7 @@ def open_folder(
 
 
 def _check_same(
-    path: Path, existing: Mapping[str, Any], recipe: Mapping[str, Any], digest: str, fmt: str
+    path: str, existing: Mapping[str, Any], recipe: Mapping[str, Any], digest: str, fmt: str
 ) -> None:
     if existing.get("hash") != digest:
         changed = "; ".join(differences(existing.get("recipe", {}), recipe)[:6])

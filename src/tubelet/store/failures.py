@@ -64,6 +64,10 @@ class Failures:
         self.path = out / NAME
         self._lock = out / LOCK
 
+    def line(self, identity: str) -> dict[str, Any] | None:
+        """That of one input."""
+        return self.read().get(identity)
+
     def read(self) -> dict[str, dict[str, Any]]:
         """id -> line. Lines that are not ours are left out."""
         try:
@@ -93,6 +97,9 @@ class Failures:
         """This input succeeded."""
         if self.path.exists():
             self._change(lambda lines: lines.pop(identity, None) is not None)
+
+    def finish(self) -> None:
+        """A run ends. The file is always as it should be."""
 
     def _change(self, change: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
         try:

@@ -61,7 +61,7 @@ def read_folder(path: str | Path) -> Finished:
         if models:
             raise UsageError(f"{path} holds several models; name one: {', '.join(models)}")
         raise UsageError(f"{path}: no {RECIPE} there; is this the OUT of an extract?")
-    ids = tuple(sorted(_ids(path)))
+    ids = tuple(sorted(ids_below(path)))
     known = set(ids)
     failed = [line["id"] for line in read_failures(path) if line["id"] not in known]
     return Finished(path, record, ids, tuple(failed))
@@ -82,7 +82,8 @@ def read_failures(path: Path) -> list[dict[str, Any]]:
     return list(Failures(path).read().values())
 
 
-def _ids(root: Path) -> Iterator[str]:
+def ids_below(root: Path) -> Iterator[str]:
+    """Ids of the videos that have a sidecar."""
     for folder, names, files in os.walk(root):
         here = Path(folder)
         top = here == root

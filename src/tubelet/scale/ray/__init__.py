@@ -12,6 +12,7 @@ ATTEMPTS times. Files are written where the rows are made; only words travel to 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import signal
@@ -74,7 +75,9 @@ def run_ray(
     threads = torch.get_num_threads()
     clean = replace(job, inputs=[], out=job.out.absolute())
     homes = [replace(folder, path=folder.path.absolute()) for folder in folders]
-    order = ray.put(pickle.dumps((clean, homes, threads, cluster.part_s)))
+    # The parts of a long video meet in OUT, and a store's OUT is made on a disk of each node.
+    part_s = cluster.part_s if job.store is None else math.inf
+    order = ray.put(pickle.dumps((clean, homes, threads, part_s)))
     models = ray.put(pickle.dumps(list(extractors)))
     resources = {"num_cpus": 1 if cluster.gpus else threads, "num_gpus": cluster.gpus}
     device = "cuda" if cluster.gpus else extractors[0].device
@@ -87,7 +90,7 @@ def run_ray(
 
     absolute = [_absolute(item) for item in job.inputs]
     try:
-        driver = Driver(replace(job, inputs=absolute), homes, claims, report, hire, cluster.part_s)
+        driver = Driver(replace(job, inputs=absolute), homes, claims, report, hire, part_s)
         return driver.work(job.workers, stopping)
     finally:
         if ours:

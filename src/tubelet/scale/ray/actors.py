@@ -23,7 +23,7 @@ from tubelet.lanes import Lane, Opening
 from tubelet.overlap import prefetch
 from tubelet.pipeline import Extractor, record_video
 from tubelet.recording import Recording, Source, Tally
-from tubelet.scale.job import Outcome
+from tubelet.scale.job import Outcome, here
 from tubelet.scale.local import Worker
 from tubelet.scale.parts import Desk, check
 from tubelet.scale.remote import Distant, Errand, Message, decode
@@ -109,7 +109,8 @@ class ModelWorker:
         import torch
 
         # Both were made by the driver.
-        self._job, self._folders, threads, self._part_s = pickle.loads(order)  # noqa: S301
+        job, folders, threads, self._part_s = pickle.loads(order)  # noqa: S301
+        self._job, self._folders = here(job, folders)
         torch.set_num_threads(threads)
         self._extractors: list[Extractor] = pickle.loads(extractors)  # noqa: S301
         for extractor in self._extractors:

@@ -14,13 +14,13 @@ from ray.exceptions import RayError
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
 from tubelet.scale.claims import Claims
-from tubelet.scale.job import Job, Outcome, Reporter, Stopping, nobody
+from tubelet.scale.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.scale.lengths import lengths
 from tubelet.scale.local import POLL_S, attempts_of, failed_elsewhere
 from tubelet.scale.ray.actors import DIED, TICK_S, cause_of
 from tubelet.scale.units import Unit, busy_workers, groups
 from tubelet.store.base import Folder
-from tubelet.store.failures import Failure, Failures
+from tubelet.store.failures import Failure
 
 ATTEMPTS = 3
 """How often a video, or a part of one, is tried whose worker or decoder died."""
@@ -234,8 +234,8 @@ class Driver:
                 continue
             message = f"{why}; tried {ATTEMPTS} times"
             failure = Failure(item.id, item.shown, "decode", "WorkerDied", message, unexpected=True)
-            for path in dict.fromkeys([self._job.out, *(f.path for f in self._folders)]):
-                Failures(path).add(failure)
+            for book in books(self._job, self._folders):
+                book.add(failure)
             self._waiting_parts.pop(item.id, None)
             self._left = deque(u for u in self._left if item not in u.items)
             self._close(Outcome(item.id, "failed", message))

@@ -1,0 +1,57 @@
+"""Arguments that are a folder or a file on a disk, or a URL of an object store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tubelet.store.objects import ObjectFolder, object_scheme
+
+
+class Out(click.ParamType):
+    """OUT to write: a `Path`, or an `ObjectFolder`."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path | ObjectFolder:
+        if isinstance(value, str) and object_scheme(value):
+            return ObjectFolder.of(value)
+        return Path(value)
+
+
+class Readable(click.ParamType):
+    """What is only read: on a store, a copy on this disk that is removed when the verb ends.
+
+    kind: what the verb takes.
+    """
+
+    name = "path"
+
+    def __init__(self, kind: type[str] | type[Path] = Path) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str | Path:
+        if not (isinstance(value, str) and object_scheme(value) and ctx is not None):
+            return self._kind(value)
+        from tubelet.store.brought import brought
+
+        return self._kind(ctx.with_resource(brought(value)))
+
+
+class OnDisk(click.Path):
+    """What has to be on a disk."""
+
+    def __init__(self, **choices: Any) -> None:
+        super().__init__(path_type=Path, **choices)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if isinstance(value, str) and object_scheme(value):
+            self.fail(
+                f"{value}: this verb needs a folder on a disk; copy it from or to the store with "
+                "its own tools (aws s3 sync, gcloud storage rsync, hdfs dfs -get)",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
