@@ -17,6 +17,7 @@ Runs live in `runs/` (not committed); a stopped one goes on. Results, `results/<
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -50,7 +51,7 @@ from tubelet.train.config import (
 from tubelet.train.hooks import recompute_activations
 from tubelet.train.loop import Run
 from tubelet.train.networks import build
-from tubelet.train.order import pictures, write_order_set
+from tubelet.train.order import draw_look, pictures, write_order_set, write_videos
 from tubelet.train.relation import write_relation_set
 from tubelet.train.run import train
 
@@ -238,6 +239,37 @@ def stills() -> Data:
     return Data("stills/list.csv")
 
 
+def arcs() -> Data:
+    """Half turns: around which of four directions (pictures tell), and which way (order tells)."""
+    for name, count, seed in (("train", 16, 6), ("test", 12, 7)):
+        made = []
+        for index, quarter in itertools.product(range(count), range(4)):
+            generator = np.random.default_rng([seed, index, quarter])
+            look, tint = draw_look(generator, 64), int(generator.integers(2))
+            middle = (quarter + generator.uniform(-0.3, 0.3)) * math.pi / 2
+            shown = [look.picture(tint, middle + a) for a in np.linspace(-1, 1, 32) * math.pi / 2]
+            for way, order in (("clockwise", shown), ("counter", shown[::-1])):
+                made.append((f"{quarter}-{way}-{index:03d}", (f"{quarter}-{way}",), order))
+        write_videos(RUNS / f"arcs-{name}", made)
+    return Data("arcs-train/list.csv", val="arcs-test/list.csv")
+
+
+def inflated_and_random(task: str, listed: Data) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, inflate in {"random": None, "inflated": "pictures.pth"}.items():
+        runs: list[Run] = []
+        for seed in SEEDS:
+            config = replace(base("i3d_small", epochs=8, seed=seed), data=listed)
+            config = replace(config, network=replace(config.network, inflate=inflate))
+            runs.append(run(config, f"c-{task}{name}-{seed}"))
+        found[name] = {
+            "top1": mean_curve(runs, "top1"),
+            "top1_of_each_seed": [curve(one, "top1") for one in runs],
+            "loss": mean_curve(runs, "loss"),
+        }
+    return found
+
+
 def experiment_c() -> None:
     """A 2-D network learns still pictures; I3D starts from its weights or from random ones."""
     still = replace(
@@ -252,22 +284,18 @@ def experiment_c() -> None:
         if "split_" not in key
     }
     torch.save(weights, RUNS / "pictures.pth")
-    curves: dict[str, list[tuple[float, float]]] = {}
     result: dict[str, Any] = {"loss_of_pictures": curve(first, "loss")[-1][1]}
-    for name, inflate in {"random": None, "inflated": "pictures.pth"}.items():
-        runs: list[Run] = []
-        for seed in SEEDS:
-            config = base("i3d_small", epochs=8, seed=seed, listed="few.csv")
-            config = replace(config, network=replace(config.network, inflate=inflate))
-            runs.append(run(config, f"c-{name}-{seed}"))
-        curves[name] = mean_curve(runs, "top1")
-        result[name] = {
-            "top1": curves[name],
-            "top1_of_each_seed": [curve(one, "top1") for one in runs],
-            "loss": mean_curve(runs, "loss"),
-        }
-    title = f"I3D, {4 * FEW_SETS} videos: inflated and random weights, mean of {len(SEEDS)} seeds"
-    write("c", result, lines_svg(curves, title=title, x="epoch", y="top-1"))
+    result |= inflated_and_random("", data("few.csv"))
+    result["place_and_order"] = inflated_and_random("arcs-", arcs())
+    ending = f"inflated and random weights, mean of {len(SEEDS)} seeds"
+    for suffix, found, what in (
+        ("", result, f"order, {4 * FEW_SETS} videos"),
+        ("_arcs", result["place_and_order"], "place and order, 128 videos"),
+    ):
+        curves = {name: found[name]["top1"] for name in ("random", "inflated")}
+        svg = lines_svg(curves, title=f"I3D, {what}: {ending}", x="epoch", y="top-1")
+        (RESULTS / f"c{suffix}.svg").write_text(svg)
+    write("c", result)
 
 
 def saved_bytes(model: torch.nn.Module, clip: torch.Tensor) -> int:

@@ -53,11 +53,15 @@ def multigrid(found: dict[str, Any]) -> Iterator[str]:
 
 
 def inflation(found: dict[str, Any]) -> Iterator[str]:
+    tasks = {"order (4 classes)": found, "place and order (8 classes)": found["place_and_order"]}
     epochs = [str(int(epoch)) for epoch, _ in found["random"]["top1"]]
-    yield "| mean top-1 after epoch | " + " | ".join(epochs) + " |"
-    yield "|---|" + "--:|" * len(epochs)
-    for name in ("random", "inflated"):
-        yield f"| {name} | " + " | ".join(f"{v:.2f}" for _, v in found[name]["top1"]) + " |"
+    yield "| task | weights | mean top-1 after epoch " + " | ".join(epochs) + " | last, by seed |"
+    yield "|---|---|" + "--:|" * len(epochs) + "---|"
+    for task, one in tasks.items():
+        for name in ("random", "inflated"):
+            means = " | ".join(f"{v:.2f}" for _, v in one[name]["top1"])
+            each = ", ".join(f"{c[-1][1]:.2f}" for c in one[name]["top1_of_each_seed"])
+            yield f"| {task} | {name} | {means} | {each} |"
 
 
 def memory(found: dict[str, Any]) -> Iterator[str]:
