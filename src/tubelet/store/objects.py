@@ -92,8 +92,8 @@ class ObjectFolder:
         below = url[len(scheme) + 3 :]
         if not scheme or not below or {"", ".", ".."} & set(below.split("/")):
             raise UsageError(f"{text}: not a folder of an object store; need s3://bucket/folder")
-        if set("?#*[]") & set(below):
-            raise UsageError(f"{text}: a folder of features cannot have ? # * [ ] in its name")
+        if set("?#*[]") & set(below) or "::" in below:
+            raise UsageError(f"{text}: a folder of features cannot have ? # * [ ] :: in its name")
         try:
             open_url(url)
         except (OSError, ValueError) as error:
@@ -243,9 +243,9 @@ class ObjectFolder:
         url = f"{self.url}/{name}" if name else self.url
         for wait in (*WAITS_S, None):
             try:
-                system, path = open_url(url)
+                system, root = open_url(self.url)  # names are no URLs: they may hold :: or ?
                 system.invalidate_cache()
-                return do(system, path)
+                return do(system, f"{root.rstrip('/')}/{name}" if name else root)
             except UsageError:
                 raise
             except Exception as error:  # every store has its own
