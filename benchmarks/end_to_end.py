@@ -1,6 +1,7 @@
 """Whole processes end to end: the straightforward loop against what `tubelet extract` does.
 
-    python benchmarks/end_to_end.py KIND OUT VIDEO ...    KIND: loop, fp32, bf16, "stages PRECISION"
+    python benchmarks/end_to_end.py KIND OUT VIDEO ...    KIND: loop, "fp32 [2x1 [MODEL]]"
+    (processes x threads), bf16 likewise, "stages PRECISION"
 
 is one of them; its last line tells the seconds of its stages where it has any, its CPU seconds and
 its peak memory. pipeline.py starts them with `against_loop` and `whole`.
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from runs import NORM, extractor, only_decode, ratios, rows_of, wall
 
-from tubelet.bench.timing import Spread
+from tubelet.bench.timing import Spread, peak_mb
 
 
 def loop(paths: list[str], out: str) -> dict[str, float]:
@@ -85,8 +86,14 @@ def stages(paths: list[str], precision: str) -> dict[str, float]:
     return used
 
 
-def ours(paths: list[str], out: str, precision: str) -> None:
-    """What `tubelet extract` does, with random weights."""
+def ours(
+    paths: list[str],
+    out: str,
+    precision: str,
+    layout: str = "",
+    model: str = "slowfast_r50_8x8",
+) -> None:
+    """What `tubelet extract` does, with random weights. layout: processes x threads of each."""
     import torch
 
     from tubelet.inputs import collect
@@ -101,8 +108,12 @@ def ours(paths: list[str], out: str, precision: str) -> None:
             assert outcome.kind == "extracted", outcome
 
     torch.manual_seed(0)
-    made = extractor("slowfast_r50_8x8", precision=precision)
-    assert run(Job(collect(paths), Path(out)), [made], Silent()) == 0
+    workers = 1
+    if layout:
+        workers, threads = map(int, layout.split("x"))
+        torch.set_num_threads(threads)
+    made = extractor(model, precision=precision)
+    assert run(Job(collect(paths), Path(out), workers=workers), [made], Silent()) == 0
 
 
 def whole(kind: str, paths: list[str]) -> dict[str, Any]:
@@ -131,9 +142,9 @@ def child(kind: str, out: str, paths: list[str]) -> None:
         from tubelet.process import settle
 
         settle()
-        ours(paths, out, kind)
+        ours(paths, out, *kind.split())
     used = resource.getrusage(resource.RUSAGE_SELF)
-    facts = shown | {"peak_mb": used.ru_maxrss / 1024, "cpu_seconds": used.ru_utime + used.ru_stime}
+    facts = shown | {"peak_mb": peak_mb(), "cpu_seconds": used.ru_utime + used.ru_stime}
     sys.stdout.write(json.dumps(facts) + "\n")
 
 

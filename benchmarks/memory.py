@@ -15,7 +15,6 @@ import datetime
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from tubelet.bench.timing import peak_mb  # noqa: E402
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 ALLOWED_MB = 64
@@ -44,14 +45,6 @@ def make_video(path, seconds):
     base = base // 8 * 4  # soft enough to be small
     frames = (base[:, k % 64 : k % 64 + WIDTH] for k in range(seconds * FPS))
     encode(frames, path, encoding=Encoding("h264", options={"preset": "ultrafast", "crf": "40"}))
-
-
-def peak_mb():
-    """Of this process since its exec; ru_maxrss would begin with that of its parent."""
-    if sys.platform != "linux":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def measure(source, out, options):

@@ -75,11 +75,11 @@ def peer(function: str, model: str) -> Call:
     network = getattr(importlib.import_module("pytorchvideo.models.hub"), function)
     theirs = network(pretrained=False).eval()
     clip = pixels(model)
-    given = [clip[:, :, ::4].contiguous(), clip] if "slowfast" in function else clip
+    slow = clip[:, :, ::4].contiguous()
 
     @torch.inference_mode()
     def call(size: int) -> None:
-        theirs(given)
+        theirs([slow, clip] if "slowfast" in function else clip)  # it writes into the list
 
     return call
 

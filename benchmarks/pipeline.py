@@ -8,6 +8,7 @@ are kept in benchmarks/pipeline.json part by part; benchmarks/report.py makes th
     decode      decode-only against decoding and preparing, CPU seconds per frame, 1080p H.264
     overlap     a run against the longest of decode alone, model alone, and CPU seconds / cores
     neighbours  the same run beside one and two busy processes
+    layout      eight videos by processes x threads, whole processes, wall clock
     dense       CPU seconds per row: stride = span, stride = span / 4, the same without shared maps
     loop        the straightforward loop (decode everything, float transform of full frames, eager
                 model, np.save) against `tubelet extract`, whole processes, wall clock and peak;
@@ -72,7 +73,7 @@ def part_decode(folder: str) -> dict[str, Any]:
 
 
 def part_overlap(folder: str) -> dict[str, Any]:
-    path = video(folder, width=1280, height=720, frames=384)
+    path = video(folder, width=1280, height=720, frames=1800)
     found = {}
     for model in ("x3d_m", "slowfast_r50_8x8"):
         made = extractor(model)
@@ -116,7 +117,7 @@ BUSY = "import time\nend = time.time() + 3600\nwhile time.time() < end:\n    sum
 
 def part_neighbours(folder: str) -> dict[str, Any]:
     """Share left: of `cores` cores, each of n neighbours takes one, or its fair share of them."""
-    path = video(folder, width=640, height=360, frames=256)
+    path = video(folder, width=640, height=360, frames=1024)
     found: dict[str, Any] = {}
     for model in ("slow_r50_8x8", "x3d_s"):
         made = extractor(model)
@@ -176,17 +177,45 @@ def part_dense(folder: str) -> dict[str, Any]:
     return found
 
 
+LAYOUTS = ("1x2", "1x1", "2x1", "2x2")
+
+
+def part_layout(folder: str) -> dict[str, Any]:
+    """Processes x threads of each."""
+    paths = [
+        *[video(folder, width=640, height=360, frames=f) for f in (1024, 1000, 976, 952)],
+        *[video(folder, width=1280, height=720, frames=f) for f in (720, 700, 680, 660)],
+    ]
+    found: dict[str, Any] = {}
+    for model in ("x3d_m", "slow_r50_8x8"):
+        seconds = interleaved(
+            {
+                kind: (lambda k=kind, m=model: whole(f"fp32 {k} {m}", paths)["seconds"])
+                for kind in LAYOUTS
+            },
+            rounds=3,
+            warmups=0,
+        )
+        found[model] = {
+            "videos": len(paths),
+            "seconds": {k: Spread.of(v).plain() for k, v in seconds.items()},
+            "speedup": {k: ratios(seconds["1x2"], v) for k, v in seconds.items()},
+        }
+    return found
+
+
 def part_loop(folder: str) -> dict[str, Any]:
-    return against_loop([video(folder, width=1280, height=720, frames=360)], rounds=3)
+    return against_loop([video(folder, width=1280, height=720, frames=1350)], rounds=3)
 
 
 def part_folder(folder: str) -> dict[str, Any]:
     mixed = [
         *sorted(map(str, REAL.glob("*.mp4"))),
-        video(folder, width=640, height=360, frames=600),
-        video(folder, width=1920, height=1080, frames=128),
+        video(folder, width=640, height=360, frames=3600),
+        video(folder, width=1280, height=720, frames=600),
+        video(folder, width=1920, height=1080, frames=300),
     ]
-    return against_loop(mixed, rounds=1)
+    return against_loop(mixed, rounds=2)
 
 
 def part_memory(folder: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
+from tubelet.bench.timing import peak_mb
 from tubelet.serve.app import Settings, create_app
 from tubelet.store.ids import HIDDEN
 
@@ -57,7 +57,7 @@ def measure(out: Path) -> dict[str, Any]:
         "first_search_ms": first_search,
         "search_ms": spread(searches),
         "first_map_ms": first_map,
-        "most_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "most_memory_mb": round(peak_mb()),
         "load": [round(load, 1) for load in os.getloadavg()],
         "machine": platform.processor() or platform.machine(),
         "date": date.today().isoformat(),

@@ -241,7 +241,7 @@ def test_on_a_gpu(name, precision):
 
 
 def test_an_unknown_runtime_is_refused(made):
-    with pytest.raises(UsageError, match="fast or reference"):
+    with pytest.raises(UsageError, match="fast, reference or compile"):
         made[1](runtime="warp")
     assert made[1](options=Options(precision="fp16")).runtime == "reference"
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Merge = Literal["mean", "keep"]
-Runtime = Literal["fast", "reference"]
+Runtime = Literal["fast", "reference", "compile"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class Extractor:
     window, view: defaults from the model's `clip`. device: auto, cpu, cuda, cuda:N, mps.
     batch_size: clips per forward pass. Above 1 a row's last bits may depend on its neighbours.
     runtime: "fast" runs a network rebuilt for inference where there is one (`models.fast`),
-    "reference" the readable one; `self.runtime` tells which it became.
+    "reference" the readable one, "compile" the same behind torch.compile; `self.runtime` tells
+    which it became.
     """
 
     def __init__(

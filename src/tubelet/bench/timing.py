@@ -96,15 +96,18 @@ def _child(
             start = time.perf_counter()
             call(size)
             seconds = time.perf_counter() - start
-            pipe.send((True, (seconds, _peak_mb())))
+            pipe.send((True, (seconds, peak_mb())))
     except Exception as error:  # noqa: BLE001 - told to the parent, who raises
         pipe.send((False, f"{type(error).__name__}: {error}"))
 
 
-def _peak_mb() -> float:
-    """Of this process; 0 on Windows, where Python does not tell it."""
+def peak_mb() -> float:
+    """Most memory of this process so far; 0 on Windows, where Python does not tell it."""
     if sys.platform == "win32":
         return 0.0
+    if sys.platform == "linux":  # ru_maxrss would begin with that of the parent
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

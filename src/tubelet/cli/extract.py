@@ -65,10 +65,11 @@ from tubelet.window import parse_fps
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["fast", "reference"]),
+    type=click.Choice(["fast", "reference", "compile"]),
     default="fast",
     show_default=True,
-    help="fast: networks rebuilt for inference, equal within rounding; reference: as they read.",
+    help="fast: networks rebuilt for inference, equal within rounding; reference: as they read; "
+    "compile: torch.compile, which takes minutes before the first row.",
 )
 @click.option(
     "--device",

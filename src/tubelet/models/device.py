@@ -94,27 +94,31 @@ def faster_precision(precision: str, device: str) -> str | None:
 
 
 def resolve_runtime(model: Any, runtime: str, *, device: str, precision: str) -> tuple[Any, str]:
-    """(network to run, what it is): the readable one, or one rebuilt for inference."""
+    """(network to run, what it is): the readable one, or one rebuilt or compiled for inference."""
     if runtime == "fast":
         from tubelet.models.fast import accelerate
 
         network = accelerate(model, device=device, precision=precision)
         if network is not model:
             return network, "fast"
+    elif runtime == "compile":
+        from tubelet.models.compiled import compiled
+
+        return compiled(model, device=device), "compile"
     elif runtime != "reference":
-        raise UsageError(f"runtime {runtime!r}: it must be fast or reference")
+        raise UsageError(f"runtime {runtime!r}: it must be fast, reference or compile")
     return model.to(device).eval(), "reference"
 
 
 @contextmanager
 def arithmetic(device: str, precision: str, runtime: str) -> Iterator[None]:
     """How numbers are computed inside: float32 is float32 (CUDA would take TF32 for convolutions),
-    readable networks run half precisions by autocast, the others are made of them."""
+    fast networks are made of half precisions, the others run them by autocast."""
     import torch
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     kind = device.split(":")[0]
-    cast = torch.autocast(kind, dtype=dtype, enabled=dtype is not None and runtime == "reference")
+    cast = torch.autocast(kind, dtype=dtype, enabled=dtype is not None and runtime != "fast")
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with cast, exact if kind == "cuda" and precision == "fp32" else nullcontext():
         yield

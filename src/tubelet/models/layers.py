@@ -118,7 +118,8 @@ def classifier(width: int, classes: int, *, hidden: int = 0) -> nn.Module:
 
 def keep(maps: Iterable[tuple[str, Tensor]], wanted: Iterable[str]) -> dict[str, Tensor]:
     """The wanted ones of (name, map) pairs; nothing is computed behind the last of them."""
-    missing, found = set(wanted), dict[str, Tensor]()
+    missing = set(wanted)
+    found: dict[str, Tensor] = {}
     for name, value in maps:
         if name in missing:
             found[name] = value

@@ -7,6 +7,7 @@ blocks with the same forward and fewer steps:
     Bottleneck, Basic       ... - conv - norm - sum - ReLU          one step per convolution
     Inception               its max pool separated by axes, no padded copies
     X3D's block             squeeze-excitation and swish between two such steps
+    MaxPool3d               over whole frames: the maximum of two maps
     NonLocal                its norm goes into its last convolution; attention on [positions, d]
 """
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from tubelet.models import i3d, pathway, slowfast, x3d
 from tubelet.models.fast.fused import FusedConv
+from tubelet.models.fast.tokens import pieces, product
 from tubelet.models.nonlocal_block import NonLocal
 
 Fuse = Callable[..., FusedConv]
@@ -166,6 +168,29 @@ class MaxPool(nn.Module):
         return F.max_pool3d(x, self.kernel, self.stride, before, ceil_mode=True)
 
 
+class TimePool(nn.Module):
+    """A max pool over `frames` frames that do not overlap: the maximum of as many maps."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        self.frames = frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = x.shape[2] // self.frames * self.frames
+        first, *others = (x[:, :, i : whole : self.frames] for i in range(self.frames))
+        for other in others:
+            first = torch.maximum(first, other)
+        return first
+
+
+def max_pool(pool: nn.MaxPool3d, fuse: Fuse) -> nn.Module:
+    """A pool over whole frames as a `TimePool`, another one as it is."""
+    size = pool.kernel_size
+    if isinstance(size, tuple) and size[1:] == (1, 1) and pool.stride == size:
+        return TimePool(size[0]) if pool.padding in (0, (0, 0, 0)) else pool
+    return pool
+
+
 class Inception(nn.Module):
     """`i3d.Inception`; the maximum over 3 x 3 x 3 is taken along one axis after the other."""
 
@@ -275,6 +300,8 @@ class Attention(nn.Module):
             self.block.attend = self.attend
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.block.groups == 1:  # cutting time into one piece would change how the map lies
+            return x + self.block.attend(x)
         return self.block(x)
 
     def attend(self, x: Tensor) -> Tensor:
@@ -283,11 +310,27 @@ class Attention(nn.Module):
         theta = positions(block.theta(x))  # [B, N, d]
         phi, g = (positions(block.finish(conv(keys))) for conv in (block.phi, block.g))  # [B, M, d]
         if block.form == "softmax":
-            y = F.scaled_dot_product_attention(theta, phi, g, scale=block.scale)
+            y = attention(theta, phi, g, scale=block.scale, packs=block.theta.packs)
         else:
             y = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
         batch, _, *grid = x.shape
         return block.out(y.view(batch, *grid, -1).permute(0, 4, 1, 2, 3))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, packs: bool) -> Tensor:
+    """softmax(q k^T scale) v of q [B, N, d], k and v [B, M, d].
+
+    packs: by oneDNN's products, in pieces whose scores stay in a cache, as in `attention`.
+    """
+    if not packs:
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    for queries, keys, values, result in zip(q, k * scale, v, out, strict=True):
+        values = values.t().contiguous()
+        for piece in pieces(len(queries), len(keys)):
+            chances = product(queries[piece], keys).softmax(dim=-1)
+            result[piece] = product(chances, values)
+    return out
 
 
 def positions(x: Tensor) -> Tensor:
@@ -303,6 +346,7 @@ BLOCKS: dict[type[nn.Module], Callable[[Any, Fuse], nn.Module]] = {
     NonLocal: Attention,
     i3d.Unit: Unit,
     i3d.MaxPool: MaxPool,
+    nn.MaxPool3d: max_pool,
     i3d.Inception: Inception,
     x3d.Stem: X3DStem,
     x3d.Block: X3DBlock,
