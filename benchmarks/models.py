@@ -223,10 +223,7 @@ def table(data: dict[str, Any]) -> str:
         f"{facts['fp32_gflops']:.0f} and bfloat16 {facts['bf16_gflops']:.0f} GFLOP/s (matrix "
         f"products of side 2048), memory copies {facts['copy_gb_s']:.1f} GB/s. Ratio: to "
         "PyTorchVideo's eager network, or to the readable one where it has none (*); in brackets "
-        "the quartiles, then the target. Peak: of the process, with torch. Other work ran on the "
-        "machine: a ceiling below what it has when idle says how much, and wide quartiles say that "
-        "a row should be measured again (`--again`). docs/fast.md has times of two networks beside "
-        "little other work.",
+        "the quartiles, then the target. Peak: of the process, with torch.",
         "",
         "| network | GFLOP | subject | clips/s | GFLOP/s | share of ceiling | ratio | peak MB |",
         "|---|--:|---|--:|--:|--:|---|--:|",

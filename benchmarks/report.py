@@ -161,6 +161,22 @@ def table(r: Results) -> str:
     return "\n".join(["| what | target | reached |", "|---|---|---|", *rows])
 
 
+def layouts(r: Results) -> str:
+    """Processes x threads, as speedups over one process with two threads."""
+    found = r.part("layout")
+    if not found:
+        return MISSING
+    kinds = list(next(iter(found.values()))["speedup"])
+    lines = [
+        f"| processes x threads | {' | '.join(kinds)} |",
+        f"|---|{'---|' * len(kinds)}",
+    ]
+    for model, value in found.items():
+        cells = [spread(value["speedup"][kind]) for kind in kinds]
+        lines.append(f"| {model} ({value['videos']} videos) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def end_to_end(r: Results) -> dict[str, Any]:
     found = {"720p": r.part("loop"), "folder": r.part("folder")}
     return {name: value for name, value in found.items() if value is not None}
@@ -216,6 +232,7 @@ def main() -> None:
     for name, made in {
         "targets": table(r),
         "breakdown": breakdown(r),
+        "layouts": layouts(r),
         "machines": machines(r),
         "end": shown("end_to_end"),
         "pictures": shown("models_r50", "models_x3d", "models_mvit"),

@@ -87,7 +87,7 @@ def faster_precision(precision: str, device: str) -> str | None:
     if precision != "fp32" or not has_bf16_units(device):
         return None
     return (
-        "float32; --precision auto would use bfloat16 here, 1.3 to 1.9 times as fast where that "
+        "float32; --precision auto would use bfloat16 here, 1.2 to 1.9 times as fast where that "
         f"was measured; rows keep a cosine of {BF16_COSINE} or more with their float32 ones "
         "(docs/fast.md)"
     )
