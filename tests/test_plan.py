@@ -59,6 +59,13 @@ def test_one_plan_for_several_models(clip):
     assert starts[0] == starts[1] == starts[2]
 
 
+def test_flow_is_counted(clip):
+    names = ["-m", "i3d_inception_two_stream.imagenet_k400_tf", "--flow", "dis:preset=ultrafast"]
+    done = plan(clip, *names, "--window", 10, "--stride", 50)
+    assert re.search(r"; dis flow of 30 pairs: about \d+ s more \(one pair", done.stdout)
+    assert "pairs" not in plan(clip).stdout
+
+
 def test_no_torch(clip):
     code = (
         "import sys; from click.testing import CliRunner; from tubelet.cli import group;"

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from tubelet.cli import extract
+from tubelet.cli.flow_time import flow_words
 from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
@@ -63,7 +64,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
         name: row_gmacs(facts_of[name], config, view_of(facts_of[name].clip, choices))
         for name, config in zip(names, windows, strict=True)
     }
-    flow_of(clips, choices)
+    flow, pairs = flow_of(clips, choices), 0
     size = 4 if choices["dtype"] == "float32" else 2
     failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
     work = dict.fromkeys(names, 0)
@@ -79,13 +80,18 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
             continue
         total["videos"] += 1
         total["seconds"] += facts["duration_s"]
+        moving: set[int] = set()
         for name, config in zip(names, windows, strict=True):
             record = plan_record(item.id, name, facts, config)
+            if "flow" in facts_of[name].clip.modality:
+                moving.update(f for row in record["windows"] for f in row["frames"])
             record["bytes"] = len(record["windows"]) * facts_of[name].width * size
             total["rows"] += len(record["windows"])
             total["bytes"] += record["bytes"]
             work[name] += len(record["windows"])
             _print(record, rows=choices["rows"], as_json=choices["as_json"])
+        moving.discard(-1)  # a black frame
+        pairs += min(len(moving), max(0, len(facts["times"]) - 1))
     if not choices["as_json"]:
         estimates = [
             estimate(facts_of[name], work[name], costs[name], choices.get("precision") or "fp32")
@@ -94,6 +100,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
         click.echo(
             f"{total['videos']} videos, {total['seconds'] / 3600:.2f} hours, {total['rows']} rows, "
             f"{total['bytes'] / 1e6:.1f} MB of features; {duration(estimates)}"
+            + (flow_words(flow, pairs) if flow is not None else "")
         )
     return 1 if failed else 0
 
