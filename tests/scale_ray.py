@@ -12,18 +12,19 @@ import tubelet
 from tests_support import Heard, tiny, tree
 from tubelet.decode.synthetic import number_picture
 from tubelet.encode import Encoding, encode
-from tubelet.inputs import collect
+from tubelet.inputs import Input, collect
 from tubelet.scale.job import Job
 from tubelet.scale.local import run
 
 
-def go_ray(inputs, out, *extractors, part_s=1.0, heard=None, **job):
+def go_ray(inputs, out, *extractors, part_s=1.0, heard=None, works=None, **job):
     from tubelet.scale.ray import Cluster, run_ray
 
     heard = heard or Heard()
     engine = partial(run_ray, cluster=Cluster(part_s=part_s))
-    items = collect([str(i) for i in inputs])
-    failed = run(Job.to(out, items, **job), extractors or [tiny()], heard, engine)
+    items = collect([str(i) for i in inputs]) if not isinstance(inputs[0], Input) else inputs
+    job = Job.to(out, items, **job)
+    failed = run(job, extractors or [tiny()], heard, engine, works=works)
     return failed, heard
 
 

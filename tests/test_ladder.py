@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[1] / "src" / "tubelet"
 
 RUNGS = [
     {"types", "errors"},
-    {"config", "cache", "process", "insight", "pulse"},
+    {"config", "cache", "process", "insight", "pulse", "meter"},
     {"window"},
     {
         "decode",

@@ -15,6 +15,7 @@ from typing import Any
 from tubelet.decode.base import Color, open_video
 from tubelet.flow.base import FlowConfig
 from tubelet.gather import Gatherer, Row
+from tubelet.meter import METER
 from tubelet.modality import FlowSource, Shot, in_step, open_source, preparer
 from tubelet.recording import Reading, Source, Tally
 from tubelet.transform import Prepared, ViewConfig, black
@@ -146,7 +147,8 @@ class Here:
 
     def rows(self) -> Iterator[tuple[int, Row[Prepared]]]:
         span = self.source.start_s, self.source.end_s
-        return each_row(self.reader, self.lanes, *span, self.tally, self.wanted)
+        rows = each_row(self.reader, self.lanes, *span, self.tally, self.wanted)
+        return METER.each("decode", rows)
 
 
 @contextmanager

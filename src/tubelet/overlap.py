@@ -28,8 +28,13 @@ class _End(Generic[T]):
         self.error = error
 
 
-def prefetch(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
+QUIET_S = 1.0
+"""For how long nothing comes before `quiet` is given."""
+
+
+def prefetch(items: Iterable[T], ahead: int = AHEAD, *, quiet: T | None = None) -> Iterator[T]:
     """The same items in the same order, produced in a thread that is at most `ahead` items early.
+    quiet: given in between, whenever nothing has come for QUIET_S.
 
     An exception of the producer is raised here, after the items that came before it. When the
     consumer stops early the producer stops at its next item, and its generators are closed.
@@ -65,7 +70,12 @@ def prefetch(items: Iterable[T], ahead: int = AHEAD) -> Iterator[T]:
     thread.start()
     try:
         while True:
-            item = ready.get()
+            try:
+                item = ready.get(timeout=None if quiet is None else QUIET_S)
+            except queue.Empty:
+                assert quiet is not None
+                yield quiet
+                continue
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error

@@ -26,6 +26,7 @@ from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.flow.pool import shared_pool
 from tubelet.gather import Row
 from tubelet.lanes import Lane, Opening, each_row, open_here
+from tubelet.meter import METER
 from tubelet.modality import flow_facts, uses_flow
 from tubelet.models.device import (
     arithmetic,
@@ -231,7 +232,8 @@ class Extractor:
 
     def forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:
         """As `forward`, from the W prepared frames of each window."""
-        with PULSE.expected("model", limits=len(clips) * self.view.views):
+        with PULSE.expected("model", limits=len(clips) * self.view.views), METER.timed("model"):
+            METER.count("model", len(clips))
             return self._forward_clips(clips)
 
     def _forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:

@@ -46,6 +46,11 @@ class Pulse:
         """From now on in cells that another process reads: CELLS 64-bit integers."""
         self._cells = cells
 
+    @property
+    def beats(self) -> int:
+        """Changes whenever something moved."""
+        return self._cells[0]
+
     def beat(self, *, frame: int | None = None) -> None:
         """Something moved: a piece of a download, a frame, a flow, a row."""
         self._cells[0] += 1

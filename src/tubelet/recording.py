@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tubelet.errors import FeatureError
 from tubelet.gather import Row
+from tubelet.meter import METER
 from tubelet.pulse import PULSE
 from tubelet.store.rows import Rows
 from tubelet.types import DecodeEvents, Features, VideoInfo
@@ -54,6 +55,7 @@ class Tally:
         self.decoded += 1
         self.frame = index
         PULSE.beat(frame=index)
+        METER.count("decode", 1)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.lanes import Lane
+from tubelet.meter import Works
 from tubelet.scale.shelf import Glance, Shelf, Size, size_of
 from tubelet.scale.status import status_of
 from tubelet.store.base import load
@@ -80,8 +81,13 @@ def test_the_same_files(videos, tmp_path):
 
 def test_batches(videos, tmp_path):
     go([videos], tmp_path / "plain")
-    failed, _ = go([videos], tmp_path / "out", tiny(batch_size=3), decoders=2)
+    works = Works()
+    failed, _ = go([videos], tmp_path / "out", tiny(batch_size=3), decoders=2, works=works)
     assert failed == 0
+    work = works.now()
+    assert work.per_s["decode"] * work.wall_s == pytest.approx(sum(range(20, 25)))
+    rows = sum(len(load(path).values) for path in (tmp_path / "out").glob("v?.json"))
+    assert work.per_s["model"] * work.wall_s == pytest.approx(rows)
     for k in range(5):
         a, b = load(tmp_path / f"plain/v{k}.json"), load(tmp_path / f"out/v{k}.json")
         np.testing.assert_allclose(a.values, b.values, rtol=1e-4, atol=1e-6)

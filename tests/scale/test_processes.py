@@ -18,6 +18,7 @@ from tiny import TinyModel
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
+from tubelet.meter import Works
 from tubelet.models.device import device_list
 from tubelet.scale import claims as claims_module
 from tubelet.scale.claims import Claims, is_stale
@@ -214,12 +215,19 @@ def test_a_file_that_another_verb_takes(launcher, tmp_path):
 
 def test_exit_codes_and_summary(launcher, videos, tmp_path):
     code, text = launcher.run(*extract(videos, tmp_path / "out", "--json"))
-    *_, summary, counts = text.splitlines()
+    *_, summary, stages, counts = text.splitlines()
     counts = json.loads(counts)
     assert (code, counts["videos"], counts["failed"], counts["skipped"]) == (0, 5, 0, 0)
     assert counts["rows"] == sum(len(load(p).values) for p in (tmp_path / "out").glob("v*.json"))
     assert counts["hours"] == pytest.approx(sum(range(20, 25)) / 25 / 3600, rel=0.02)
     assert "5 extracted, 0 already done, 0 failed" in summary
+    work = counts["work"]
+    assert set(work["stages"]) == {"fetch", "decode", "model", "store"}
+    frames = work["stages"]["decode"]["frames_per_s"] * work["seconds"]
+    assert frames == pytest.approx(sum(range(20, 25)), rel=0.01)
+    assert 0 < work["stages"]["model"]["busy"] < 1
+    assert stages.startswith(("decode ", "fetch "))
+    assert " rows/s, busy " in stages
     (tmp_path / "text.mp4").write_text("x")
     code, text = launcher.run(*extract(tmp_path / "text.mp4", tmp_path / "out"))
     assert code == 1
@@ -252,11 +260,23 @@ def test_bytes_do_not_depend_on_how_they_were_made(videos, tmp_path):
         assert found == plain, other
 
 
+def assert_counted(works, out):
+    """Every frame, row and byte of a run, whoever did the work."""
+    work = works.now()
+    assert work.per_s["decode"] * work.wall_s == pytest.approx(sum(range(20, 25)))
+    values = [load(path).values for path in out.glob("v?.json")]
+    assert work.per_s["model"] * work.wall_s == pytest.approx(sum(map(len, values)))
+    assert work.per_s["store"] * work.wall_s * 1e6 == pytest.approx(sum(v.nbytes for v in values))
+    assert all(0 < work.busy[stage] < 1 for stage in ("decode", "model", "store"))
+
+
 def test_a_process_per_device(videos, tmp_path):
     """Two devices are two processes, whatever --workers says; the bytes are those of one."""
     go([videos], tmp_path / "plain")
-    failed, _ = go([videos], tmp_path / "devices", devices=("cpu", "cpu"))
+    works = Works()
+    failed, _ = go([videos], tmp_path / "devices", devices=("cpu", "cpu"), works=works)
     assert failed == 0
+    assert_counted(works, tmp_path / "plain")
     plain, found = tree(tmp_path / "plain"), tree(tmp_path / "devices")
     assert {k for k in found if found[k] != plain.get(k)} <= {"tubelet.json"}
     assert found.keys() == plain.keys()
@@ -431,6 +451,22 @@ def test_status(launcher, videos, tmp_path):
         assert f"working on v9: process {os.getpid()}" in text
     with pytest.raises(UsageError, match="is this an output folder"):
         status_of(tmp_path / "elsewhere")
+
+
+def test_status_says_where_the_time_goes(launcher, videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims_module, "HEARTBEAT_S", 0.01)
+    out, works, counters = tmp_path / "out", Works(), [0] * 8
+    go([videos], out)
+    with Claims(out, total=7, works=works):
+        assert "work" not in status_of(out)[0].runs[0]
+        works.follow(lambda: list(counters), {"decode": 2})
+        counters[:] = [0, 0, 9 * 10**13, 500, 10**9, 3, 5, 10**6]
+        deadline = time.monotonic() + 10
+        while "work" not in status_of(out)[0].runs[0]:
+            assert time.monotonic() < deadline
+        _, text = launcher.run("status", out)
+    assert "MB/s, busy " in text
+    assert ": decode is the limit" in text
 
 
 def test_a_failure_elsewhere_is_not_repeated(videos, tmp_path):

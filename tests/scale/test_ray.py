@@ -10,10 +10,12 @@ import pytest
 
 from buckets import s3_server
 from scale_ray import damage, features, go_ray, movie, places_of_workers
-from tests_support import failures, go, tiny, tree, video
+from tests_support import Heard, failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
+from tubelet.meter import Works
+from tubelet.scale.status import status_of
 from tubelet.store.objects import ObjectFolder
 from tubelet.window import WindowConfig
 
@@ -73,12 +75,26 @@ class Fatal(TinyModel):
         return super().features(clip, taps)
 
 
+class Seeing(Heard):
+    """Looks at the run as `tubelet status` does, when a video is done."""
+
+    def __init__(self, out):
+        super().__init__()
+        self.out, self.told = out, []
+
+    def done(self, outcome):
+        super().done(outcome)
+        self.told += status_of(self.out)
+
+
 def test_the_same_files(cluster, videos, tmp_path):
     """Short, long and broken videos, dense windows, taps; a second run has nothing to do. What
     cannot be made of parts is read as a whole, and leaves none."""
     extractor = tiny(window=WindowConfig(4, stride=2), taps=("mid",), logits=True)
     failed, _ = go([videos], tmp_path / "local", extractor)
-    lost, heard = go_ray([videos], tmp_path / "ray", extractor, workers=2)
+    works, heard = Works(), Seeing(tmp_path / "ray")
+    lost, _ = go_ray([videos], tmp_path / "ray", extractor, workers=2, works=works, heard=heard)
+    assert any(status.working and status.runs and status.left for status in heard.told)
     assert (failed, lost) == (1, 1)
     assert features(tmp_path / "ray") == features(tmp_path / "local")
     assert heard.kinds() == {
@@ -88,6 +104,10 @@ def test_the_same_files(cluster, videos, tmp_path):
     assert any(note.startswith("damaged: read as a whole: ") for note in heard.notes)
     assert heard.rows >= sum(outcome.rows for outcome in heard.outcomes) > 150
     assert not list((tmp_path / "ray/.tubelet").rglob("*.npz"))
+    work = works.now()
+    assert all(0 < work.busy[stage] < 1 for stage in ("decode", "model", "store"))
+    assert work.per_s["decode"] > 0
+    assert work.per_s["model"] > 0
     _, heard = go_ray([videos], tmp_path / "ray", extractor, workers=1)
     assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 6]
 

@@ -1,19 +1,22 @@
 """What a Ray run hands out, what its processes say to each other, and the error without Ray."""
 
 import sys
+import threading
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from tests_support import tiny, video
+from tubelet import overlap
 from tubelet.cli import group
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.inputs.local import Openers
 from tubelet.lanes import Here, open_here
+from tubelet.pulse import PULSE
 from tubelet.recording import Source, Tally
-from tubelet.scale.remote import Distant, Errand, decode, packed, unpacked
+from tubelet.scale.remote import BEAT, Distant, Errand, decode, packed, unpacked, with_beats
 from tubelet.scale.units import GROUP_VIDEOS, busy_workers, groups
 from tubelet.window import WindowConfig
 
@@ -105,3 +108,22 @@ def test_options_in_vain_are_refused(tmp_path, options, says):
     assert isinstance(done.exception, UsageError)
     assert says in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_decoder_that_moves_says_so(monkeypatch):
+    """Also while it has no row to give; one that hangs says nothing."""
+    monkeypatch.setattr(overlap, "QUIET_S", 0.01)
+    go_on = threading.Event()
+
+    def rows():
+        yield "row", 1
+        PULSE.beat()
+        go_on.wait()
+        yield "row", 2
+
+    messages = with_beats(rows())
+    assert next(messages) == ("row", 1)
+    PULSE.beat()
+    assert next(messages) == BEAT
+    go_on.set()
+    assert list(messages) == [("row", 2)]

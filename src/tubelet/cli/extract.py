@@ -202,7 +202,9 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
         faster = faster_precision(extractors[0].precision, devices[0])
         if faster and not typed("precision"):
             progress.hint = faster
-        failures = run(job, extractors, drain, engine, stopping=lambda: drain.asked)
+        failures = run(
+            job, extractors, drain, engine, stopping=lambda: drain.asked, works=progress.works
+        )
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:
         click.echo(json.dumps({"out": getattr(out, "url", str(out)), **progress.counts()}))

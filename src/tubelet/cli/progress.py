@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from tubelet.meter import Works, in_words
 from tubelet.scale.job import Outcome
 
 
@@ -18,6 +19,7 @@ class Progress:
         self.started = time.monotonic()
         self._windows = 0
         self._shares: dict[str, float] = {}
+        self.works = Works()  # is told by the run where the time goes
         self.hint: str | None = None  # told once, behind the first video
         self._bar: Any = None
         if sys.stderr.isatty():
@@ -84,15 +86,21 @@ class Progress:
     def _show(self, name: str) -> None:
         if self._bar:
             hours = f", {self.hours * 3600 / self.seconds:.1f} h/h" if self.hours else ""
+            work = self.works.now()
+            busy = ""
+            if work is not None:
+                shares = [f"{stage} {share:.0%}" for stage, share in work.busy.items() if share]
+                busy = f"; busy: {', '.join(shares)}"
             self._bar.update(
                 self._task,
                 completed=self.finished + sum(self._shares.values()),
                 name=name[-40:],
-                facts=f"{self._windows} windows, {self._windows / self.seconds:.2f}/s{hours}",
+                facts=f"{self._windows} windows, {self._windows / self.seconds:.2f}/s{hours}{busy}",
             )
 
     def counts(self) -> dict[str, Any]:
-        """The closing numbers. hours: of video that was extracted now."""
+        """The closing numbers. hours: of video that was extracted now. work: see `meter.Work`."""
+        work = self.works.now()
         return {
             "videos": self.videos,
             "skipped": self.skipped,
@@ -101,16 +109,19 @@ class Progress:
             "hours": round(self.hours, 6),
             "seconds": round(self.seconds, 3),
             "hours_per_hour": round(self.hours * 3600 / self.seconds, 3),
+            "work": work.plain() if work is not None else None,
         }
 
     def summary(self) -> str:
-        """The closing line."""
+        """The closing line, and one about the stages where they did anything."""
+        work = self.works.now()
+        stages = f"\n{in_words(work.plain())}" if work is not None and self.rows else ""
         pace = ""
         if self.hours:
             pace = f"; {self.hours:.2f} h of video, {self.hours * 3600 / self.seconds:.2f} h per h"
         return (
             f"{self.videos} extracted, {self.skipped} already done, {self.failed} failed; "
-            f"{self.rows} rows in {self.seconds:.1f} s{pace}"
+            f"{self.rows} rows in {self.seconds:.1f} s{pace}{stages}"
         )
 
 

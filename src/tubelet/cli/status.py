@@ -22,6 +22,7 @@ def command(out: Path | ObjectFolder, as_json: bool, debug: bool) -> None:
 
     Example: tubelet status features/
     """
+    from tubelet.meter import in_words
     from tubelet.scale.drain import span
     from tubelet.scale.status import status_of
     from tubelet.store.brought import brought
@@ -48,5 +49,7 @@ def command(out: Path | ObjectFolder, as_json: bool, debug: bool) -> None:
     for run in found[0].runs:
         shard = f" (shard {run['shard']})" if run.get("shard") else ""
         click.echo(f"  run of {run['inputs']} inputs{shard}: process {run['pid']} on {run['host']}")
+        if run.get("work"):
+            click.echo(f"    {in_words(run['work'])}")
     for claim in found[0].working:
         click.echo(f"  working on {claim['id']}: process {claim['pid']} on {claim['host']}")

@@ -32,6 +32,7 @@ from tubelet.decode.container import (
 from tubelet.decode.damage import promised_end
 from tubelet.decode.holes import Holes
 from tubelet.errors import EmptyVideo
+from tubelet.pulse import PULSE
 from tubelet.types import DecodeEvents, VideoReader
 
 
@@ -101,6 +102,7 @@ def scan(path: str) -> Timeline:
         read, size = 0, os.stat(path).st_size
         try:
             for packet in container.demux(stream):
+                PULSE.beat()
                 read += packet.size
                 check_end(read, size, path)
                 if packet.size:

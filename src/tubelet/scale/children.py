@@ -27,6 +27,7 @@ from tubelet.errors import StoreError
 from tubelet.gather import Row
 from tubelet.inputs import Input
 from tubelet.lanes import Lane
+from tubelet.meter import METER
 from tubelet.pipeline import Extractor
 from tubelet.process import keep_memory
 from tubelet.pulse import PULSE
@@ -147,10 +148,12 @@ def _outlive_nobody() -> None:
 
 
 def _begin(cells: Any, order: Order) -> tuple[Any, ...]:
-    """A new process: (job, folders, attempts before)."""
+    """A new process: (job, folders, attempts before). cells: of its pulse and its meter."""
     import torch
 
-    PULSE.share(cells)
+    pulse, meter = cells
+    PULSE.share(pulse)
+    METER.share(meter)
     # Ctrl-C reaches the whole group; the parent decides and says so with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)

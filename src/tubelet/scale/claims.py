@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import StoreError
+from tubelet.meter import Works
 from tubelet.store.atomic import STALE_S, TEMPORARY
 from tubelet.store.base import json_bytes, read_record
 from tubelet.store.owner import Owner, is_alive, locked, this_process
@@ -33,7 +34,10 @@ HIDDEN = ".tubelet"
 class Claims:
     """The claims of this process on videos of one OUT. Use as a context: leaving lets all go."""
 
-    def __init__(self, out: Path, *, total: int, shard: str | None = None) -> None:
+    def __init__(
+        self, out: Path, *, total: int, shard: str | None = None, works: Works | None = None
+    ) -> None:
+        self.works = works or Works()
         self._folder = out / HIDDEN / "claims"
         self._lock = out / HIDDEN / "lock"
         me = this_process()
@@ -51,7 +55,7 @@ class Claims:
             self._run.parent.mkdir(parents=True, exist_ok=True)
             for path, _ in stale_files(self._run.parent):
                 path.unlink(missing_ok=True)
-            self._run.write_bytes(json_bytes({**self._me, **self._facts}))
+            self._tell()
         except OSError as error:
             raise _unwritable(self._run, error) from error
         self._beat.start()
@@ -107,13 +111,28 @@ class Claims:
         digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
         return self._folder / f"{digest}.json"
 
+    def _progress(self) -> dict[str, Any]:
+        work = self.works.now()
+        return {"work": work.plain()} if work is not None else {}
+
+    def _tell(self) -> None:
+        """Who runs here, and how it gets on."""
+        temporary = self._run.with_name(f"{TEMPORARY}{_prefix()}-{secrets.token_hex(4)}-run")
+        try:
+            temporary.write_bytes(json_bytes({**self._me, **self._facts, **self._progress()}))
+            os.replace(temporary, self._run)
+        finally:
+            temporary.unlink(missing_ok=True)
+
     def _heartbeat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
             self.beat()
 
     def beat(self) -> None:
         """This process lives, and so do its claims."""
-        for path in [*self._held, self._run]:
+        with suppress(OSError):
+            self._tell()
+        for path in list(self._held):
             with suppress(OSError):
                 os.utime(path)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import StoreError
+from tubelet.meter import Works
 from tubelet.scale.claims import HIDDEN, Claims, owner_of
 from tubelet.scale.job import Job
 from tubelet.store.atomic import STALE_S
@@ -33,20 +34,23 @@ _open: set[str] = set()
 """Tokens of the `Leases` of this process: a claim of another one was left when the store failed."""
 
 
-def claims_of(job: Job, *, total: int, shard: str | None = None) -> Claims:
+def claims_of(
+    job: Job, *, total: int, shard: str | None = None, works: Works | None = None
+) -> Claims:
     """Who may work on what, in an OUT on a disk or on a store."""
     if job.store is None:
-        return Claims(job.out, total=total, shard=shard)
-    return Leases(job.out, job.store, total=total, shard=shard)
+        return Claims(job.out, total=total, shard=shard, works=works)
+    return Leases(job.out, job.store, total=total, shard=shard, works=works)
 
 
 class Leases(Claims):
     """`Claims` that other machines see. Those on the disk are for processes of this one."""
 
     def __init__(
-        self, spool: Path, store: ObjectFolder, *, total: int, shard: str | None = None
-    ) -> None:
-        super().__init__(spool, total=total, shard=shard)
+        self, spool: Path, store: ObjectFolder, *, total: int, shard: str | None = None,
+        works: Works | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(spool, total=total, shard=shard, works=works)
         self._store = store
         self._objects: dict[str, bytes] = {}
         self._mine: dict[str, str] = {}
@@ -115,6 +119,9 @@ class Leases(Claims):
 
     def beat(self) -> None:
         super().beat()
+        if self._is_run:
+            facts = {**self._facts, **self._progress()}
+            self._objects[f"{HIDDEN}/runs/{self._name}.json"] = self._words(facts)
         for name, data in list(self._objects.items()):
             with self._writing, suppress(StoreError):
                 if name in self._objects:

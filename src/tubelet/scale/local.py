@@ -23,6 +23,7 @@ from tubelet.gather import Row
 from tubelet.inputs import Input, fingerprint, on_disk
 from tubelet.inputs.local import Openers
 from tubelet.lanes import Opening, open_here
+from tubelet.meter import METER, Works
 from tubelet.overlap import prefetch
 from tubelet.pipeline import Extractor, record_video
 from tubelet.pulse import PULSE
@@ -56,8 +57,11 @@ def run(
     engine: Engine | None = None,
     *,
     stopping: Stopping = nobody,
+    works: Works | None = None,
 ) -> int:
     """Extract every input. Returns the number of failed ones; each is in OUT/failures.jsonl.
+
+    works: hears where the time goes.
 
     UsageError about ids, OUT or the recipe is raised before any input is tried; StoreError when
     OUT stops being writable.
@@ -71,7 +75,7 @@ def run(
         job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
     report.expect(len(job.inputs))
     shard = str(job.shard) if job.shard else None
-    with claims_of(job, total=len(job.inputs), shard=shard) as claims:
+    with claims_of(job, total=len(job.inputs), shard=shard, works=works) as claims:
         resume(folders, claims)
         try:
             failed = _work(job, extractors, folders, claims, report, engine, stopping)
@@ -93,7 +97,8 @@ def _work(
     if job.inputs and (job.timeout or several or job.decoders):
         from tubelet.scale.workers import run_workers
 
-        return run_workers(job, extractors, folders, report, stopping)
+        return run_workers(job, extractors, folders, claims, report, stopping)
+    claims.works.follow(METER.read)
     worker = Worker(job, extractors, folders, claims, report, stopping=stopping)
     return worker.work(job.inputs)
 
@@ -287,7 +292,7 @@ class Worker:
 
         try:
             place, opening = self._reach(item)
-            with PULSE.expected("fetch"), place as path:
+            with PULSE.expected("fetch"), METER.entering("fetch", place) as path:
                 tally.enter("open")
                 recordings = record_video(
                     Source(path, item.start_s, item.end_s, rate, item.id),
@@ -334,7 +339,9 @@ class Worker:
             return Fault("decode", damage, facts["decoded_frames"] - 1)
         facts |= {"source": item.shown, "fingerprint": video.mark}
         try:
-            self.folders[lane].put(item.id, recording.arrays, recording.times(), facts)
+            with METER.timed("store"):
+                self.folders[lane].put(item.id, recording.arrays, recording.times(), facts)
+            METER.count("store", sum(rows.nbytes for rows in recording.arrays.values()))
         except Exception as error:  # noqa: BLE001 a bug in a codec must not end the run
             return Fault("store", error, None)
         return None

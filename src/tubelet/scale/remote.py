@@ -1,6 +1,7 @@
 """Rows of a video that another process decodes, as messages: what the two sides say to each other.
 
     decoder   ("info", VideoInfo)  ("row", ...) ("row", ...) ...  ("end", ...) or ("error", ...)
+              ("beat",) in between where no row comes for a while, but something moves
 
 A frame is sent once: a row names the pixels that it shares with the row before it.
 """
@@ -20,6 +21,9 @@ from tubelet.gather import Row
 from tubelet.inputs import Input, on_disk
 from tubelet.inputs.local import Openers
 from tubelet.lanes import Lane, Opening, open_here
+from tubelet.meter import METER
+from tubelet.overlap import prefetch
+from tubelet.pulse import PULSE
 from tubelet.recording import Source, Tally
 from tubelet.scale.cuts import Part
 from tubelet.scale.parts import Desk, opening_of
@@ -69,7 +73,7 @@ def decode(errand: Errand, openers: Openers) -> Iterator[Message]:
         if errand.part is not None:
             assert errand.desk is not None
             opening = opening_of(errand.part, errand.desk.timeline(), marks)
-        with on_disk(errand.item, openers) as path:
+        with METER.entering("fetch", on_disk(errand.item, openers)) as path:
             tally.stage = "open"
             with opening(replace(errand.source, path=path), errand.lanes, tally) as reader:
                 tally.stage = "decode"
@@ -78,12 +82,26 @@ def decode(errand: Errand, openers: Openers) -> Iterator[Message]:
                 for lane, row in reader.rows():
                     message = packed(row, last.get(lane, []))
                     last[lane] = row.pixels
-                    yield "row", lane, message, replace(tally)
+                    yield "row", lane, message, replace(tally), METER.take()
                 events = reader.events
     except Exception as error:  # noqa: BLE001 it is raised again on the other side
         yield "error", tally, portable(error)
     else:
-        yield "end", tally, events, marks
+        yield "end", tally, events, marks, METER.take()
+
+
+BEAT: Message = ("beat",)
+
+
+def with_beats(messages: Iterator[Message]) -> Iterator[Message]:
+    """The same messages, made in a thread, and between them that this process is alive and moves:
+    whoever waits cannot see its frames. A decoder that hangs says nothing."""
+    before = PULSE.beats
+    for message in prefetch(messages, 1, quiet=BEAT):
+        if message is BEAT and PULSE.beats == before:
+            continue
+        before = PULSE.beats
+        yield message
 
 
 def portable(error: Exception) -> Exception:
@@ -112,16 +130,18 @@ class Distant:
         last: dict[int, list[NDArray[Any]]] = {}
         for what, *rest in self._messages:
             if what == "row":
-                lane, message, tally = rest
+                lane, message, tally, work = rest
                 self._follow(tally)
+                METER.add(work)
                 row = unpacked(message, last.get(lane, []))
                 last[lane] = row.pixels
                 yield lane, row
             elif what == "error":
                 self._raise(*rest)
             else:
-                tally, self.events, self.marks = rest
+                tally, self.events, self.marks, work = rest
                 self._follow(tally)
+                METER.add(work)
                 self.ended = True
 
     def _follow(self, tally: Tally) -> None:

@@ -26,12 +26,13 @@ from typing import Any, cast
 
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
+from tubelet.meter import COUNTERS, Works
 from tubelet.pipeline import Extractor
 from tubelet.process import patient_children
 from tubelet.pulse import CELLS, READING, Sign, read_sign
 from tubelet.scale import children
 from tubelet.scale.children import GRACE_S, Order, Terms
-from tubelet.scale.claims import HIDDEN, stale_files
+from tubelet.scale.claims import HIDDEN, Claims, stale_files
 from tubelet.scale.hand import Hand
 from tubelet.scale.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.scale.lender import ATTEMPTS, Lender, Request
@@ -50,11 +51,12 @@ def run_workers(
     job: Job,
     extractors: Sequence[Extractor],
     folders: Sequence[Folder],
+    claims: Claims,
     report: Reporter,
     stopping: Stopping = nobody,
 ) -> int:
     """As `local.run`, in several processes. The number of failed inputs."""
-    return Foreman(job, extractors, folders, report, stopping).work()
+    return Foreman(job, extractors, folders, report, stopping, claims.works).work()
 
 
 def terms_of(extractor: Extractor, devices: Sequence[str]) -> Terms:
@@ -73,10 +75,11 @@ class Foreman:
 
     def __init__(
         self, job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder],
-        report: Reporter, stopping: Stopping,
+        report: Reporter, stopping: Stopping, works: Works,
     ) -> None:  # fmt: skip
         self._job, self._folders, self._report = job, folders, report
-        self._stopping = stopping
+        self._stopping, self._works = stopping, works
+        self._meters: list[Sequence[int]] = []
         import torch
 
         # As many threads as here: the last bits of a sum depend on how many share it.
@@ -116,6 +119,8 @@ class Foreman:
         wanted = max(self._job.workers, len(self._job.devices))
         readers = min(self._job.decoders or wanted, len(self._job.inputs))
         each = [devices[k % len(devices)] for k in range(min(wanted, readers))]
+        places = {"fetch": readers, "decode": readers, "model": len(each), "store": readers}
+        self._works.follow(self._counters, places)
         if not self._job.decoders:
             self._hands = [self._hire(device) for device in each]
             return
@@ -123,6 +128,10 @@ class Foreman:
         self._memory = [[array("B", size.bytes) for size in self._sizes] for _ in range(readers)]
         self._lender = Lender(self._hire_model, each, self._answer)
         self._hands = [self._hire(None, seat) for seat in range(readers)]
+
+    def _counters(self) -> list[int]:
+        """Of all processes there are and were."""
+        return [sum(meter[i] for meter in list(self._meters)) for i in range(COUNTERS)]
 
     def _hire(self, device: str | None, seat: int = 0, life: int = 0) -> Hand:
         """A worker, or a decoder."""
@@ -137,8 +146,9 @@ class Foreman:
 
     def _begin(self, main: Any, order: Order, *more: Any) -> Hand:
         ours, theirs = self._context.Pipe()
-        cells = self._context.RawArray("q", CELLS)
-        args = (theirs, cells, order, *more)
+        cells, meter = (self._context.RawArray("q", size) for size in (CELLS, COUNTERS))
+        self._meters.append(meter)
+        args = (theirs, (cells, meter), order, *more)
         process = self._context.Process(target=main, args=args, daemon=True)
         with patient_children():
             process.start()

@@ -52,6 +52,10 @@ class Rows:
         return (self._count, *self._row_shape)
 
     @property
+    def nbytes(self) -> int:
+        return self._count * self._row_bytes()
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         return self._dtype
 

@@ -20,13 +20,15 @@ from tubelet.errors import NotSplittable, StoreError, TubeletError
 from tubelet.inputs import Input, fingerprint
 from tubelet.inputs.local import Openers
 from tubelet.lanes import Lane, Opening
+from tubelet.meter import METER
 from tubelet.overlap import prefetch
 from tubelet.pipeline import Extractor, record_video
+from tubelet.pulse import PULSE
 from tubelet.recording import Recording, Source, Tally
 from tubelet.scale.job import Outcome, here
 from tubelet.scale.local import Worker
 from tubelet.scale.parts import Desk, check
-from tubelet.scale.remote import Distant, Errand, Message, decode
+from tubelet.scale.remote import BEAT, Distant, Errand, Message, decode, with_beats
 from tubelet.scale.units import Unit
 
 AHEAD = 2
@@ -49,7 +51,7 @@ class Decoder:
         self._openers = Openers()
 
     def rows(self, errand: Errand) -> Iterator[Message]:
-        yield from decode(errand, self._openers)
+        yield from with_beats(decode(errand, self._openers))
 
     def pid(self) -> int:
         return os.getpid()
@@ -85,6 +87,7 @@ class _Events:
             self._tell()
 
     def _tell(self) -> None:
+        self.queue.put(("work", METER.take()))
         self.queue.put(("advance", (self._name, self._rows, self._fraction)))
         self._rows, self._last = 0, time.monotonic()
 
@@ -92,6 +95,7 @@ class _Events:
         """The rows of the last second, before whatever ends them."""
         if self._rows:
             self._tell()
+        self.queue.put(("work", METER.take()))
 
     def done(self, outcome: Outcome) -> None:
         self.flush()
@@ -142,8 +146,15 @@ class ModelWorker:
 
         thread = threading.Thread(target=do, name="unit", daemon=True)
         thread.start()
+        before = PULSE.beats
         while True:
-            what, value = events.queue.get()
+            try:
+                what, value = events.queue.get(timeout=TICK_S)
+            except queue.Empty:
+                if PULSE.beats != before:
+                    before = PULSE.beats
+                    yield "beat", None
+                continue
             yield what, value
             if what in ("unit", "broken", "lost"):
                 thread.join()
@@ -268,7 +279,11 @@ class ModelWorker:
 def _received(stream: Any) -> Iterator[Message]:
     try:
         for reference in stream:
-            yield ray.get(reference)
+            message: Any = ray.get(reference)
+            if message[0] == BEAT[0]:
+                PULSE.beat()
+            else:
+                yield message
     except RayError as error:
         raise _DecoderDied(f"{DIED}: {cause_of(error)}") from None
 

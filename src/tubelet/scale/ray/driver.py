@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
+from tubelet.meter import COUNTERS, STAGES
 from tubelet.scale.claims import Claims
 from tubelet.scale.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.scale.lengths import lengths
@@ -57,6 +58,7 @@ class Driver:
         self._closed: set[str] = set()
         self._before = attempts_of(job)
         self._failed = 0
+        self._work = [0] * COUNTERS
         self._broken: str | None = None
         self._stopping: Stopping = nobody
 
@@ -67,6 +69,8 @@ class Driver:
         self._left.extend(groups(self._job.inputs, seconds, self._part_s, workers))
         try:
             self._hands = [self._hire() for _ in range(busy_workers(self._left, workers))]
+            places = {str(stage): len(self._hands) for stage in STAGES}
+            self._claims.works.follow(lambda: self._work, places)
             while self._step():
                 pass
         finally:
@@ -106,9 +110,9 @@ class Driver:
         return True
 
     def _watch(self, hand: Hand) -> None:
-        """End a worker whose video gives no row for the time limit."""
+        """End a worker whose video gives no sign of life for the time limit."""
         limit = self._job.timeout
-        reads = hand.unit is not None and hand.unit.step in ("whole", "part")
+        reads = hand.unit is not None and hand.unit.step in ("whole", "plan", "part")
         if limit and reads and not hand.silent and time.monotonic() - hand.heard > limit:
             hand.silent = True
             ray.kill(hand.actor)
@@ -155,9 +159,7 @@ class Driver:
             self._hands.remove(hand)
             why = f"the worker that had it died: {cause_of(error)}"
             if hand.silent:
-                why = (
-                    f"no row came for {self._job.timeout:g} s (--timeout), so its worker was ended"
-                )
+                why = f"nothing moved for {self._job.timeout:g} s (--timeout), so it was ended"
             self._lost(hand.unit, why)
             if not (self._stopping() or self._broken):
                 self._hands.append(self._hire())
@@ -169,6 +171,8 @@ class Driver:
         assert hand.unit is not None
         if what == "advance":
             self._report.advance(*value)
+        elif what == "work":
+            self._work = [had + more for had, more in zip(self._work, value, strict=True)]
         elif what == "note":
             self._report.note(value)
         elif what == "done":
