@@ -55,14 +55,15 @@ class CompiledNetwork(FastNetwork):
     @torch.inference_mode()
     def features(self, clip: Tensor, taps: Sequence[str] = ("pool",)) -> dict[str, Tensor]:
         """As the readable network's."""
-        if self._run is None:
+        run = self._run
+        if run is None:
             graphs = {"triton.cudagraphs": True} if clip.is_cuda else {}
-            self._run = torch.compile(
+            run = self._run = torch.compile(
                 self.network.features,
                 fullgraph=True,
                 dynamic=False,
                 options={"freezing": True, **graphs},
             )
-        found = self._run(self.prepared(clip), tuple(taps))
+        found = run(self.prepared(clip), tuple(taps))
         # A replayed CUDA graph writes over the results of the last one.
         return {tap: value.float().clone() for tap, value in found.items()}

@@ -291,6 +291,7 @@ class Attention(nn.Module):
             for name, conv in block.named_children()
             if name in ("theta", "phi", "g")
         }
+        self.packs = convs["g"].packs
         out = fuse(block.out, block.bn, relu=False)
         pair = {"pair": block.pair} if block.form == "concatenation" else {}
         self.block._modules = {
@@ -310,7 +311,7 @@ class Attention(nn.Module):
         theta = positions(block.theta(x))  # [B, N, d]
         phi, g = (positions(block.finish(conv(keys))) for conv in (block.phi, block.g))  # [B, M, d]
         if block.form == "softmax":
-            y = attention(theta, phi, g, scale=block.scale, packs=block.theta.packs)
+            y = attention(theta, phi, g, scale=block.scale, packs=self.packs)
         else:
             y = theta @ (phi.transpose(1, 2) @ g / phi.shape[1])
         batch, _, *grid = x.shape
