@@ -13,7 +13,6 @@ from scale_ray import features, go_ray, movie, places_of_workers
 from tests_support import Heard, failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
-from tubelet.inputs import Input
 
 pytest.importorskip("ray", reason="needs tubelet[ray]")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -131,22 +130,6 @@ def test_the_time_limit(cluster, videos, tmp_path):
     assert failed == 1
     assert "nothing moved for 5 s (--timeout)" in failures(tmp_path / "out")["stuck"]["message"]
     assert (tmp_path / "out/v00.npy").exists()
-
-
-def test_a_decoder_that_hangs_before_its_first_row(cluster, videos, tmp_path):
-    """Each of its three tries is ended, with the process that hangs; the rest is done."""
-    import ray
-
-    ray.init(address=cluster[0].address, log_to_driver=False)
-    items = [Input("h", "synthetic:frames=40,pattern=flat,stall=0")]
-    items.append(Input("v", str(videos / "v00.mp4")))
-    failed, heard = go_ray(items, tmp_path / "out", workers=1, timeout=3)
-    assert (failed, heard.kinds()) == (1, {"h": "failed", "v": "extracted"})
-    message = failures(tmp_path / "out")["h"]["message"]
-    assert message == "nothing moved for 3 s (--timeout), so it was ended; tried 3 times"
-    deadline = time.monotonic() + 30
-    while processes("Decoder"):
-        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
