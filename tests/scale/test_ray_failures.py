@@ -13,6 +13,7 @@ from scale_ray import features, go_ray, movie, places_of_workers
 from tests_support import Heard, failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
+from tubelet.inputs import Input
 
 pytest.importorskip("ray", reason="needs tubelet[ray]")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
@@ -43,17 +44,15 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with places_of_workers():
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False,
-            },
-        )  # fmt: skip
-        nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
-        cluster.wait_for_nodes()
-        yield cluster, nodes
-        ray.shutdown()
-        cluster.shutdown()
+        head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            nodes = [cluster.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
+            cluster.wait_for_nodes()
+            yield cluster, nodes
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 class Striking(Heard):
@@ -130,6 +129,24 @@ def test_the_time_limit(cluster, videos, tmp_path):
     assert failed == 1
     assert "nothing moved for 5 s (--timeout)" in failures(tmp_path / "out")["stuck"]["message"]
     assert (tmp_path / "out/v00.npy").exists()
+
+
+def test_a_decoder_that_hangs_before_its_first_row(cluster, videos, tmp_path):
+    """The driver gives its length up; each of its three tries is ended, with the process that
+    hangs; the rest is done."""
+    import ray
+
+    ray.init(address=cluster[0].address, log_to_driver=False)
+    items = [Input("h", "synthetic:frames=40,pattern=flat,stall=0")]
+    items.append(Input("v", str(videos / "v00.mp4")))
+    failed, heard = go_ray(items, tmp_path / "out", workers=1, timeout=3)
+    assert (failed, heard.kinds()) == (1, {"h": "failed", "v": "extracted"})
+    message = failures(tmp_path / "out")["h"]["message"]
+    assert message == "nothing moved for 3 s (--timeout), so it was ended; tried 3 times"
+    assert heard.notes == [f"length not read: {items[0].path} (nothing moved for 3 s (--timeout))"]
+    deadline = time.monotonic() + 30
+    while processes("Decoder"):
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])

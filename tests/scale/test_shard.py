@@ -83,7 +83,9 @@ def test_lengths(videos):
         Input("url", "https://example.org/a.mp4"),
         Input("synthetic", "synthetic:frames=50,fps=25,width=32,height=24"),
     ]
-    found = lengths(items)
+    found, notes = lengths(items), []
+    assert lengths(items, limit=60, note=notes.append) == found  # read in another process
+    assert notes == []
     assert found[:4] == pytest.approx([1.2, 1.0, 0.3, 0.0])
     assert found[4:7] == [None, None, None]
     assert found[7] == pytest.approx(2.0)

@@ -17,6 +17,8 @@ from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
 from tubelet.pulse import Pulse, read_sign
+from tubelet.scale.lengths import READERS, lengths
+from tubelet.scale.shard import Shard
 from tubelet.scale.status import status_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and process handles")
@@ -62,6 +64,51 @@ def test_a_hanging_decoder_is_killed_and_the_run_goes_on(tmp_path, workers):
     names = [n for n in tree(tmp_path / "calm") if n[0] in "abc"]
     for name in (n for n in names if n.endswith(".npy")):
         assert tree(tmp_path / "out")[name] == tree(tmp_path / "calm")[name]
+
+
+def test_shares_with_a_video_whose_length_hangs(tmp_path):
+    """Each shard waits the limit once; all make the same plan, in which it counts as the mean."""
+    inputs = [short("a"), hanging("h", 7), short("b"), short("c")]
+    kinds, plans = {}, set()
+    for k in range(2):
+        _, heard = go(inputs, tmp_path / "out", timeout=LIMIT_S, shard=Shard(k, 2))
+        assert len(heard.outcomes) == 2
+        kinds |= heard.kinds()
+        lost, plan = heard.notes
+        path = inputs[1].path
+        assert lost == f"length not read: {path} (nothing moved for 2 s (--timeout))"
+        assert plan.endswith("; 1 of unknown length count as the mean")
+        plans.add(plan.partition("plan ")[2][:16])
+    assert kinds == {"a": "extracted", "b": "extracted", "c": "extracted", "h": "failed"}
+    assert len(plans) == 1
+
+
+def test_when_all_lengths_hang_it_is_not_tried_for_ever(tmp_path):
+    """The limit is waited for three times, however many there are."""
+    notes = []
+    items = [hanging(f"h{k}", 0) for k in range(4 * READERS)] + [short("last")]
+    assert lengths(items, limit=0.3, note=notes.append) == [None] * len(items)
+    (note,) = notes
+    assert note.endswith("(nothing moved for 0.3 s (--timeout)), and 60 more")
+
+
+class Deadly(str):
+    """A path that whoever looks at it dies of."""
+
+    def startswith(self, *what):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_who_crashes_the_reader_of_lengths_alone_is_of_unknown_length():
+    items, notes = [short(f"v{k}") for k in range(2 * READERS)], []
+    items[5] = Input("d", Deadly("d.mp4"))
+    found = lengths(items, limit=60, note=notes.append)
+    assert found[5] is None
+    assert found[:5] + found[6:] == lengths(items[:5] + items[6:])
+    (note,) = notes
+    assert note == (
+        "length not read: d.mp4 (the process that read it ended with signal 9 (SIGKILL))"
+    )
 
 
 class Stopping(TinyModel):

@@ -9,12 +9,9 @@ All talk to their parent alone, so whoever dies takes nobody's lock or queue alo
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
-import threading
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,12 +31,10 @@ from tubelet.pulse import PULSE
 from tubelet.scale.job import Outcome
 from tubelet.scale.leases import claims_of
 from tubelet.scale.local import Worker
+from tubelet.scale.processes import outlive_nobody
 from tubelet.scale.remote import portable
 from tubelet.scale.shelf import Glance, Shelf, Size
 from tubelet.transform import Prepared, ViewConfig, black
-
-GRACE_S = 5.0
-"""How long a worker may take to drop its video."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +132,6 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _outlive_nobody() -> None:
-    """When the parent is gone: the same as SIGTERM, then the end, whatever hangs."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_S)
-    os._exit(1)
-
-
 def _begin(cells: Any, order: Order) -> tuple[Any, ...]:
     """A new process: (job, folders, attempts before). cells: of its pulse and its meter."""
     import torch
@@ -157,7 +142,7 @@ def _begin(cells: Any, order: Order) -> tuple[Any, ...]:
     # Ctrl-C reaches the whole group; the parent decides and says so with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_outlive_nobody, name="orphan", daemon=True).start()
+    outlive_nobody()
     *found, environment, threads = pickle.loads(order.common)  # noqa: S301
     torch.set_num_threads(threads)
     os.environ.update(environment)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from tubelet.process import patient_children
+
+GRACE_S = 5.0
+"""How long a worker may take to drop its video."""
+
+TICK_S = 1.0
+"""How often a process is looked at that has a time limit; more often for short limits."""
 
 
 def start_method() -> Any:
@@ -27,6 +36,21 @@ def warm_up() -> None:
 
         with patient_children():
             ensure_running()
+
+
+def outlive_nobody() -> None:
+    """In a process that was started here. When its parent is gone: the same as SIGTERM, then the
+    end, whatever hangs."""
+    threading.Thread(target=_end_with_the_parent, name="orphan", daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)
 
 
 def ending(process: BaseProcess) -> str:

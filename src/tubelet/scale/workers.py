@@ -31,20 +31,17 @@ from tubelet.pipeline import Extractor
 from tubelet.process import patient_children
 from tubelet.pulse import CELLS, READING, Sign, read_sign
 from tubelet.scale import children
-from tubelet.scale.children import GRACE_S, Order, Terms
+from tubelet.scale.children import Order, Terms
 from tubelet.scale.claims import HIDDEN, Claims, stale_files
 from tubelet.scale.hand import Hand
 from tubelet.scale.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.scale.lender import ATTEMPTS, Lender, Request
 from tubelet.scale.local import attempts_of
-from tubelet.scale.processes import ending, start_method
+from tubelet.scale.processes import GRACE_S, TICK_S, ending, start_method
 from tubelet.scale.shelf import size_of
 from tubelet.store.atomic import sweep
 from tubelet.store.base import Folder
 from tubelet.store.failures import Failure
-
-TICK_S = 1.0
-"""How often workers are looked at; more often for short limits."""
 
 
 def run_workers(

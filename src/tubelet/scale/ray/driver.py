@@ -65,7 +65,8 @@ class Driver:
     def work(self, workers: int, stopping: Stopping = nobody) -> int:
         """The number of failed inputs."""
         self._stopping = stopping
-        seconds = lengths(self._job.inputs, self._job.frame_rate)
+        job, note = self._job, self._report.note
+        seconds = lengths(job.inputs, job.frame_rate, limit=job.timeout, note=note)
         self._left.extend(groups(self._job.inputs, seconds, self._part_s, workers))
         try:
             self._hands = [self._hire() for _ in range(busy_workers(self._left, workers))]
