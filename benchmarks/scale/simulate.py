@@ -15,6 +15,7 @@ import heapq
 import json
 import math
 import random
+import statistics
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -93,25 +94,32 @@ def main():
     decode = stage["decode_s_per_frame"] * FPS
     model = stage["row_s"] * stage["rows_per_hour"] / 3600
     kinds = {"CPU core": model, f"network {GPU_FACTOR} x faster": model / GPU_FACTOR}
-    wall = {k: v["median"] for k, v in measured["wall_s"].items()}
-    start, busy = measured["nothing_to_do_s"], "shared" in measured["machine"]
+    each, times = measured["per_video_s"], measured["times_local"]
+    once = {
+        k: statistics.median(
+            a - v["median"] * measured["videos"] / 2 for a in measured["half_s"][k]
+        )
+        for k, v in each.items()
+    }
+    spread = lambda found: ", ".join(f"{t:.2f}" for t in sorted(found))  # noqa: E731
     lines = [
         "# Scale", "",
         f"`python benchmarks/scale/measure.py && python benchmarks/scale/simulate.py`, "
-        f"{measured['date']}, {measured['machine']}.", "",
+        f"{measured['date']}, {measured['machine']}; load {measured['load_before']} before.", "",
         "## Measured", "",
-        f"{measured['videos']} videos of {measured['seconds_each']:g} s, 640x360 H.264, X3D-XS, float32, "
-        "one thread a worker; medians of interleaved runs.", "",
-        "| run | wall s | of it starting, nothing to do |",
-        "|---|--:|--:|",
-        *(f"| {k} | {wall[k]:.1f} | {start[k]:.1f} |" for k in wall), "",
-        f"All runs, in seconds: {json.dumps({k: [round(t, 1) for t in v['all']] for k, v in measured['wall_s'].items()})}", "",
-        *([] if not busy else [
-            "The machine was busy with other work, and repeats of one run differ by up to "
-            f"{max(max(v['all']) / min(v['all']) for v in measured['wall_s'].values()):.0f} times: neither the overhead of "
-            "Ray nor its speed-up can be read from them. Run the command on an idle machine for that.", "",
-        ]),
-        f"Stages on one core{' (of the same busy machine)' if busy else ''}: decode {1 / stage['decode_s_per_frame']:.0f} frames/s, network "
+        f"{measured['videos']} videos of {measured['seconds_each']:g} s, 640x360 H.264, X3D-M, float32, one thread a worker; "
+        f"{len(each['local']['all'])} repeats that take turns, each with half of the videos and with all of them. Per video: the "
+        "difference. Once: what is left of a run.", "",
+        "| run | s per video (all repeats) | against local | once, s |",
+        "|---|---|--:|--:|",
+        *(
+            f"| {k} | {v['median']:.2f} ({spread(v['all'])}) | {times[k]:.2f} | {once[k]:.1f} |"
+            for k, v in each.items()
+        ), "",
+        f"One worker of Ray against the local engine: {times['ray, 1 worker'] - 1:+.1%} per video (target: 5 % at most). "
+        f"From one worker to two: {each['ray, 1 worker']['median'] / each['ray, 2 workers']['median']:.2f}x on two cores, which a worker's "
+        "decoder and network share with the other's.", "",
+        f"Stages on one core: decode {1 / stage['decode_s_per_frame']:.0f} frames/s, network "
         f"{stage['row_s'] * 1e3:.0f} ms a row ({stage['rows_per_hour']:.0f} rows an hour of video), "
         f"store {stage['store_s_per_video'] * 1e3:.1f} ms a video.", "",
         "## Cost of 1000 hours", "",
