@@ -35,6 +35,7 @@ class Results:
     def __init__(self) -> None:
         self.models = load("models.json").get("models", {})
         self.parts = load("pipeline.json")
+        self.precision = load("precision.json").get("networks", {})
 
     def ratio(self, prefixes: tuple[str, ...], subject: str) -> str:
         """The speedups of the networks whose ids begin so, smallest to largest."""
@@ -59,6 +60,18 @@ class Results:
             for name, (middle, low, high) in found.items()
         ]
         return ", ".join(cells) or MISSING
+
+    def cosine(self) -> str:
+        """Of the network whose bfloat16 rows are farthest from its float32 rows."""
+        found = {name: row["bf16"] for name, row in self.precision.items()}
+        if not found:
+            return MISSING
+        name = min(found, key=lambda name: found[name]["least_cosine"])
+        worst = max(row["largest_error"] for row in found.values())
+        return (
+            f"at least {found[name]['least_cosine']:.5f} ({name}, {len(found)} networks), largest "
+            f"error {worst:.1%} ([precision.md](precision.md))"
+        )
 
     def part(self, name: str, *keys: str) -> Any:
         value = self.parts.get(name, {}).get("result")
@@ -85,6 +98,7 @@ def of_networks(r: Results) -> list[tuple[str, str, str]]:
         ("bfloat16 against the eager peer, R50 family", "6x (AMX)", r.ratio(convolutional, "bf16")),
         ("bfloat16, X3D", "8x (AMX)", r.ratio(("x3d",), "bf16")),
         ("bfloat16, MViT", "5x (AMX)", r.ratio(("mvit", "rev"), "bf16")),
+        ("bfloat16 rows against float32 rows", "cosine 0.999 each", r.cosine()),
         ("share of the float32 ceiling", "65 %", r.share("fp32")),
         ("share of the bfloat16 ceiling", "45 %", r.share("bf16")),
     ]
