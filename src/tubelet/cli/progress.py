@@ -9,6 +9,9 @@ from typing import Any
 from tubelet.meter import Works, in_words
 from tubelet.scale.job import Outcome
 
+NARROW, WIDE = 96, 150
+"""Columns of a terminal, below and from which the line tells less and all."""
+
 
 class Progress:
     """Counts videos and windows. Use as a context; `done` closes a video."""
@@ -86,17 +89,25 @@ class Progress:
     def _show(self, name: str) -> None:
         if self._bar:
             hours = f", {self.hours * 3600 / self.seconds:.1f} h/h" if self.hours else ""
-            work = self.works.now()
-            busy = ""
-            if work is not None:
-                shares = [f"{stage} {share:.0%}" for stage, share in work.busy.items() if share]
-                busy = f"; busy: {', '.join(shares)}"
+            room = self._bar.console.width
             self._bar.update(
                 self._task,
                 completed=self.finished + sum(self._shares.values()),
-                name=name[-40:],
-                facts=f"{self._windows} windows, {self._windows / self.seconds:.2f}/s{hours}{busy}",
+                name=name[-40:] if room >= WIDE else name[-12:],
+                facts=f"{self._windows} rows, {self._windows / self.seconds:.2f}/s{hours}"
+                f"{self._busy(room)}",
             )
+
+    def _busy(self, room: int) -> str:
+        """How busy the stages are: all of them, the busiest one, or nothing where it is narrow."""
+        work = self.works.now()
+        shares = {k: share for k, share in work.busy.items() if share} if work else {}
+        if not shares or room < NARROW:
+            return ""
+        if room < WIDE:
+            most = max(shares, key=lambda stage: shares[stage])
+            shares = {most: shares[most]}
+        return f"; busy: {', '.join(f'{stage} {share:.0%}' for stage, share in shares.items())}"
 
     def counts(self) -> dict[str, Any]:
         """The closing numbers. hours: of video that was extracted now. work: see `meter.Work`."""
@@ -129,11 +140,12 @@ def _bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.fields[name]}", markup=False),
-        BarColumn(),
+        BarColumn(40 if console.width >= WIDE else 10),
         TextColumn("{task.completed:.1f}/{task.total:.0f} videos"),
         TextColumn("{task.fields[facts]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
     )
