@@ -69,7 +69,7 @@ from tubelet.window import parse_fps
     default="fast",
     show_default=True,
     help="fast: networks rebuilt for inference, equal within rounding; reference: as they read; "
-    "compile: torch.compile, which takes minutes before the first row.",
+    "compile: torch.compile, slower on CPUs, not timed on GPUs.",
 )
 @click.option(
     "--device",

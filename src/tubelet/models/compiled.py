@@ -1,7 +1,7 @@
 """A readable network behind `torch.compile`: `--runtime compile`.
 
-The first clip of each batch size takes as long as the compiler needs (minutes for a large network),
-so this is for long runs. Weights are frozen into the graph, which folds the norms; on CUDA the
+The first clip of each batch size takes as long as the compiler needs (docs/fast.md: a minute), so
+this is for long runs. Weights are frozen into the graph, which folds the norms; on CUDA the
 kernels are replayed as one graph (CUDA graphs). What cannot be compiled whole is an error, so that
 nothing runs eagerly in silence.
 """
