@@ -1,4 +1,8 @@
-"""`--runtime compile`: torch.compile around the readable networks."""
+"""`--runtime compile`: torch.compile around the readable networks.
+
+What compiles is slow, and not for a process that other tests share: the compiler loads setuptools,
+which warns for as long as the process lives.
+"""
 
 import pickle
 import shutil
@@ -42,9 +46,8 @@ def made(name):
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "resnet3d" else pytest.mark.slow) for n in TINY]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
 def test_the_numbers_are_the_readable_networks(name):
     model, clip = made(name)
     with torch.inference_mode():
