@@ -14,8 +14,12 @@ from tests_support import Heard, failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
+from tubelet.inputs import Input
 from tubelet.meter import Works
+from tubelet.scale.claims import Claims
+from tubelet.scale.job import Job
 from tubelet.scale.status import status_of
+from tubelet.scale.units import Unit
 from tubelet.store.objects import ObjectFolder
 from tubelet.window import WindowConfig
 
@@ -110,6 +114,41 @@ def test_the_same_files(cluster, videos, tmp_path):
     assert work.per_s["model"] > 0
     _, heard = go_ray([videos], tmp_path / "ray", extractor, workers=1)
     assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 6]
+
+
+class Taken:
+    """An actor as the driver hands units to it."""
+
+    def __init__(self):
+        self.work, self.units = self, []
+
+    def options(self, **_):
+        return self
+
+    def remote(self, unit):
+        self.units.append(unit)
+
+
+def test_a_video_is_read_as_a_whole_when_no_part_of_it_is_being_made(tmp_path):
+    """A part that is finished behind the whole video would never be cleared away."""
+    from tubelet.scale.ray.driver import Driver, Hand
+
+    cut, other = (Input(name, f"{name}.mp4") for name in ("cut", "other"))
+    job = Job([cut, other], tmp_path)
+    with Claims(tmp_path, total=2) as claims:
+        driver = Driver(job, [], claims, Heard(), lambda: Hand(Taken(), None), 300)
+        busy, free = (Hand(Taken(), None, ready=True) for _ in range(2))
+        driver._hands = [busy, free]
+        driver._left.append(Unit("part", (cut,), 1))
+        driver._give(busy)
+        driver._left.extend([Unit("whole", (cut,)), Unit("whole", (other,))])
+        driver._give(free)
+        assert free.actor.units == [Unit("whole", (other,))]
+        driver._lost(busy.unit, "died")  # nobody waits for this part: it is not tried again
+        busy.unit = free.unit = None
+        driver._give(free)
+        assert free.actor.units[1:] == [Unit("whole", (cut,))]
+        assert not driver._left
 
 
 def test_out_on_a_store(cluster, s3, videos, tmp_path, monkeypatch):

@@ -90,7 +90,13 @@ def _tvl1(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
         medianFiltering=settings["median"],
         useInitialFlow=False,
     )
-    return lambda a, b: solver.calc(a, b, None)
+
+    def compute(a: Any, b: Any) -> Any:
+        # Pictures too small for all scales lower their number, for every picture after them.
+        solver.setScalesNumber(settings["scales"])
+        return solver.calc(a, b, None)
+
+    return compute
 
 
 def _dis(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
@@ -100,7 +106,14 @@ def _dis(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
         "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
     }[settings["preset"]]
     solver = cv2.DISOpticalFlow_create(preset)
-    return lambda a, b: solver.calc(a, b, None)
+    finest = solver.getFinestScale()
+
+    def compute(a: Any, b: Any) -> Any:
+        # Likewise: pictures too small for the preset lower its finest scale.
+        solver.setFinestScale(finest)
+        return solver.calc(a, b, None)
+
+    return compute
 
 
 def _farneback(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:

@@ -127,15 +127,26 @@ class Driver:
             self._hands.remove(hand)
 
     def _give(self, hand: Hand) -> None:
-        """The next unit of which something is ours to do."""
+        """The next unit of which something is ours to do.
+
+        A video is not read as a whole while parts of it are still being made: they are cleared
+        away behind it, and one that came later would stay.
+        """
+        units = [other.unit for other in self._hands if other.unit is not None]
+        made = {unit.items[0].id for unit in units if unit.step == "part"}
+        waiting: list[Unit] = []
         while self._left:
             unit = self._left.popleft()
+            if unit.step == "whole" and not made.isdisjoint(item.id for item in unit.items):
+                waiting.append(unit)
+                continue
             mine = [item for item in unit.items if self._is_ours(item)]
             if mine:
                 hand.unit = replace(unit, items=tuple(mine))
                 hand.heard = time.monotonic()
                 hand.stream = hand.actor.work.options(num_returns="streaming").remote(hand.unit)
-                return
+                break
+        self._left.extendleft(reversed(waiting))
 
     def _is_ours(self, item: Input) -> bool:
         if item.id in self._closed:
@@ -234,6 +245,8 @@ class Driver:
             assert unit is not None
             if item.id in self._closed or self._stopping():
                 continue
+            if unit.step == "part" and item.id not in self._waiting_parts:
+                continue  # it is read as a whole by now
             if self._may_retry(item, unit.part):
                 self._left.appendleft(replace(unit, items=(item,)))
                 continue
