@@ -148,6 +148,17 @@ def windows(grid: Tensor, size: Sequence[int] | None) -> Tensor:
     return F.avg_pool3d(unrounded(grid), tuple(size), stride=1)
 
 
+def head_taps(cells: Tensor, last: nn.Module, taps: Sequence[str]) -> dict[str, Tensor]:
+    """The wanted ones of "head_pool", the mean of a test head's `windows` [B, D, t, h, w], and
+    "dense_logits", the classifier `last` at every one of them."""
+    found: dict[str, Tensor] = {}
+    if "head_pool" in taps:
+        found["head_pool"] = cells.mean(dim=(2, 3, 4))
+    if "dense_logits" in taps:
+        found["dense_logits"] = last(cells.movedim(1, -1))
+    return found
+
+
 def unrounded(x: Tensor) -> Tensor:
     """Half precisions as float32: sums over many cells, and what a CPU cannot average otherwise."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

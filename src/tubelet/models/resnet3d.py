@@ -42,6 +42,7 @@ from tubelet.models.layers import (
     check_taps,
     classifier,
     he_init,
+    head_taps,
     keep,
     scores,
     windows,
@@ -165,9 +166,7 @@ class ResNet3D(nn.Module):
             found["pool"] = found["grid"].mean(dim=(2, 3, 4))
         if "head_pool" in taps or "dense_logits" in taps:
             cells = windows(found["grid"], self.config.head)
-            found["head_pool"] = cells.mean(dim=(2, 3, 4))
-            if "dense_logits" in taps:
-                found["dense_logits"] = self.classifier(cells.movedim(1, -1))
+            found |= head_taps(cells, self.classifier, taps)
         return {tap: found[tap] for tap in taps}
 
     def classify(self, pool: Tensor) -> Tensor:

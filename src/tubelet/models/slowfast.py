@@ -42,6 +42,7 @@ from tubelet.models.layers import (
     check_taps,
     classifier,
     he_init,
+    head_taps,
     keep,
     scores,
     windows,
@@ -192,17 +193,13 @@ class SlowFast(nn.Module):
             name = tap if tap.startswith(STAGES) else "res5"
             wanted |= {name} if "_" in name else {f"{name}_slow", f"{name}_fast"}
         found = keep(self.maps(clip), wanted)
+        if "head_pool" in taps or "dense_logits" in taps:
+            cells = self.head_windows(found["res5_slow"], found["res5_fast"])
+            found |= head_taps(cells, self.classifier, taps)
         for tap in taps:
             if tap == "pool":
                 last = (found["res5_slow"], found["res5_fast"])
                 found[tap] = torch.cat([x.mean(dim=(2, 3, 4)) for x in last], dim=1)
-            elif tap in ("head_pool", "dense_logits"):
-                cells = self.head_windows(found["res5_slow"], found["res5_fast"])
-                found[tap] = (
-                    cells.mean(dim=(2, 3, 4))
-                    if tap == "head_pool"
-                    else self.classifier(cells.movedim(1, -1))
-                )
             elif tap not in found:
                 name = "res5" if tap == "grid" else tap
                 found[tap] = self.join(found[f"{name}_slow"], found[f"{name}_fast"])

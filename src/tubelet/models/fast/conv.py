@@ -7,7 +7,7 @@ blocks with the same forward and fewer steps:
     Bottleneck, Basic       ... - conv - norm - sum - ReLU          one step per convolution
     Inception               its max pool separated by axes, no padded copies
     X3D's block             squeeze-excitation and swish between two such steps
-    MaxPool3d               over whole frames: the maximum of two maps
+    MaxPool3d               over whole frames: the maximum of their maps
     NonLocal                its norm goes into its last convolution; attention on [positions, d]
 """
 
@@ -186,8 +186,9 @@ class TimePool(nn.Module):
 def max_pool(pool: nn.MaxPool3d, fuse: Fuse) -> nn.Module:
     """A pool over whole frames as a `TimePool`, another one as it is."""
     size = pool.kernel_size
-    if isinstance(size, tuple) and size[1:] == (1, 1) and pool.stride == size:
-        return TimePool(size[0]) if pool.padding in (0, (0, 0, 0)) else pool
+    unpadded = pool.padding in (0, (0, 0, 0))
+    if isinstance(size, tuple) and size[1:] == (1, 1) and pool.stride == size and unpadded:
+        return TimePool(size[0])
     return pool
 
 
@@ -321,7 +322,7 @@ class Attention(nn.Module):
 def attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, packs: bool) -> Tensor:
     """softmax(q k^T scale) v of q [B, N, d], k and v [B, M, d].
 
-    packs: by oneDNN's products, in pieces whose scores stay in a cache, as in `attention`.
+    packs: by oneDNN's products, in pieces whose scores stay in a cache, as `fast.attention` does.
     """
     if not packs:
         return F.scaled_dot_product_attention(q, k, v, scale=scale)
