@@ -23,7 +23,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import table  # beside this file
 import torch
+from activations import memory_by_depth  # beside this file
 from relation import ARMS, frames_seen, told_apart  # beside this file
 
 from tubelet.encode import encode
@@ -48,7 +49,6 @@ from tubelet.train.config import (
     Optim,
     TrainConfig,
 )
-from tubelet.train.hooks import recompute_activations
 from tubelet.train.loop import Run
 from tubelet.train.networks import build
 from tubelet.train.order import draw_look, pictures, write_order_set, write_videos
@@ -296,41 +296,6 @@ def experiment_c() -> None:
         svg = lines_svg(curves, title=f"I3D, {what}: {ending}", x="epoch", y="top-1")
         (RESULTS / f"c{suffix}.svg").write_text(svg)
     write("c", result)
-
-
-def saved_bytes(model: torch.nn.Module, clip: torch.Tensor) -> int:
-    """Bytes that autograd keeps for the gradient of one forward pass, parameters left out."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = model(clip).sum()
-    total = sum(kept.values())
-    del loss
-    return total
-
-
-def memory_by_depth(
-    configs: Mapping[int, revmvit.Config],
-) -> dict[str, list[tuple[float, float]]]:
-    """MiB kept for the gradient of one clip: plain autograd, recomputed blocks, reversible."""
-    curves: dict[str, list[tuple[float, float]]] = {"plain": [], "recomputed": [], "reversible": []}
-    for depth, config in configs.items():
-        for kind, points in curves.items():
-            model = revmvit.build(config).train()
-            model.recompute = kind == "reversible"
-            if kind == "recomputed":
-                recompute_activations(model)
-            spec = config.clip
-            clip = torch.randn(1, 3, spec.frames, spec.crop, spec.crop)
-            points.append((depth, round(saved_bytes(model, clip) / 2**20, 2)))
-    return curves
 
 
 def experiment_d() -> None:
