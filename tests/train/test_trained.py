@@ -16,6 +16,7 @@ from tubelet.config import from_plain, to_plain
 from tubelet.errors import UnknownName, UsageError, WeightsError
 from tubelet.models import zoo
 from tubelet.models.described import KEY, Description, loads, read_description
+from tubelet.models.fast import accelerate
 from tubelet.models.nonlocal_block import NonLocals
 from tubelet.models.registry import config_of
 from tubelet.train.checkpoint import save_weights
@@ -75,6 +76,8 @@ def test_a_trained_file_is_a_model(name, tmp_path):
         assert again.clip == model.clip
         told = (again.class_names, again.activation, again.model_id)
         assert told == (tuple("abcde"), "sigmoid", name)
+        fast = accelerate(again, device="cpu", precision="fp32")
+        assert (fast.class_names, fast.model_id) == (tuple("abcde"), name)
         with torch.no_grad():
             assert torch.equal(again(clip), model(clip))
     assert tubelet.create_model(name, weights=path).num_classes == 5

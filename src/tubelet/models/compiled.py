@@ -2,8 +2,8 @@
 
 The first clip of each batch size takes as long as the compiler needs (docs/fast.md: a minute), so
 this is for long runs. Weights are frozen into the graph, which folds the norms; on CUDA the
-kernels are replayed as one graph (CUDA graphs). What cannot be compiled whole is an error, so that
-nothing runs eagerly in silence.
+kernels are replayed as one graph (CUDA graphs). A `features` that cannot be compiled whole is an
+error, so that no row is computed eagerly in silence; `predict` makes no rows and is not compiled.
 """
 
 from __future__ import annotations

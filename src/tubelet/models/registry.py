@@ -298,7 +298,6 @@ def _build(arch: str, entry: Entry | None, *, num_classes: int | None = None) ->
 
 def _finish(model: nn.Module, origin: Mapping[str, Any]) -> nn.Module:
     """Eval mode, and the origin of the weights as attributes."""
-    names = ("model_id", "weights_id", "weights_source", "weights_sha256", "weights_layout")
-    for name in (*names, "dataset", "class_names"):
+    for name in zoo.ORIGIN:
         setattr(model, name, origin.get(name))
     return model.eval()

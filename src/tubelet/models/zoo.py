@@ -21,6 +21,11 @@ DEFAULT_MODEL = "i3d_inception.k400"
 TWO_STREAM = "i3d_inception_two_stream"
 SHORT_NAMES = {DEFAULT_MODEL: "i3d_inception_rgb_scratch.k400_jax"}
 SHORT_ARCHS = {"i3d_inception": "i3d_inception_rgb_scratch"}
+ORIGIN = (
+    "model_id", "weights_id", "weights_source", "weights_sha256", "weights_layout", "dataset",
+    "class_names",
+)  # fmt: skip
+"""What a network tells of its weights, see `registry.create_model`; rebuilt ones tell it too."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.models.layers import check_clip
-
-ORIGIN = (
-    "model_id", "weights_id", "weights_source", "weights_sha256", "weights_layout", "dataset",
-)  # fmt: skip
+from tubelet.models.zoo import ORIGIN
 
 
 def with_origin(network: nn.Module, like: nn.Module) -> nn.Module:
