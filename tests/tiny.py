@@ -1,5 +1,8 @@
 """A real network that takes no time: mean colour over a grid, then a frozen random projection."""
 
+import os
+import signal
+
 import torch
 from torch import nn
 
@@ -48,3 +51,18 @@ class BrokenModel(TinyModel):
         for value in out.values():
             value[bright] = torch.nan
         return out
+
+
+class Fatal(TinyModel):
+    """Takes its process down: always for bright clips, once for others while `flag` is there."""
+
+    def __init__(self, flag):
+        super().__init__()
+        self.flag = flag
+
+    def features(self, clip, taps=("pool",)):
+        if clip.mean() > 0.6 or os.path.exists(self.flag):
+            if os.path.exists(self.flag):
+                os.unlink(self.flag)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().features(clip, taps)

@@ -10,9 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from launcher import Launcher
 from tests_support import Heard, failures, go, tiny, tree, video
-from tiny import TinyModel
+from tiny import Fatal, TinyModel
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
@@ -27,21 +26,6 @@ from tubelet.window import WindowConfig
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and process handles")
 
 CPUS = ("cpu", "cpu")
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for k in range(5):
-        video(folder / f"v{k}.mp4", frames=20 + k, seed=k)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def launcher(tmp_path_factory):
-    launcher = Launcher(tmp_path_factory.mktemp("launcher"))
-    yield launcher
-    launcher.close()
 
 
 def files(out):
@@ -104,21 +88,6 @@ def test_a_slow_decoder_does_not_starve_the_model(tmp_path):
     line = failures(tmp_path / "out")["slow"]
     assert (line["stage"], line["type"]) == ("decode", "TimeLimit")
     assert status_of(tmp_path / "out")[0].working == []
-
-
-class Fatal(TinyModel):
-    """Takes its process down: always for bright clips, once for others while `flag` is there."""
-
-    def __init__(self, flag):
-        super().__init__()
-        self.flag = flag
-
-    def features(self, clip, taps=("pool",)):
-        if clip.mean() > 0.6 or os.path.exists(self.flag):
-            if os.path.exists(self.flag):
-                os.unlink(self.flag)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().features(clip, taps)
 
 
 def test_a_model_process_dies(videos, tmp_path):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from launcher import Launcher
 from tests_support import failures, go, tiny, tree, video
 from tiny import TinyModel
 from tubelet.encode import Encoding, encode
@@ -29,21 +28,6 @@ from tubelet.store.failures import Failure, Failures
 from tubelet.store.owner import Owner, is_alive, started, this_process
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("videos")
-    for k in range(5):
-        video(folder / f"v{k}.mp4", frames=20 + k, seed=k)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def launcher(tmp_path_factory):
-    launcher = Launcher(tmp_path_factory.mktemp("launcher"))
-    yield launcher
-    launcher.close()
 
 
 def extract(videos, out, *options):

@@ -1,7 +1,5 @@
 """`--engine ray`: the files of a local run, whatever dies on the way."""
 
-import os
-import signal
 import socket
 from importlib.util import find_spec
 
@@ -11,7 +9,7 @@ import pytest
 from buckets import s3_server
 from scale_ray import damage, features, go_ray, movie, places_of_workers
 from tests_support import Heard, failures, go, tiny, tree, video
-from tiny import TinyModel
+from tiny import Fatal
 from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
@@ -62,21 +60,6 @@ def videos(tmp_path_factory):
     damage(folder / "damaged.mp4")
     (folder / "broken.mp4").write_text("x")
     return folder
-
-
-class Fatal(TinyModel):
-    """Takes its process down: always for bright clips, once for others while `flag` is there."""
-
-    def __init__(self, flag):
-        super().__init__()
-        self.flag = flag
-
-    def features(self, clip, taps=("pool",)):
-        if clip.mean() > 0.6 or os.path.exists(self.flag):
-            if os.path.exists(self.flag):
-                os.unlink(self.flag)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().features(clip, taps)
 
 
 class Seeing(Heard):
