@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check conformance fuzz kills soak memory bench scale experiments clean
+.PHONY: demo test check changelog package conformance fuzz kills soak memory bench scale experiments clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,16 @@ test: $(VENV)/.dev          ## style, types, tests
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 check: test
+
+changelog: $(VENV)/.dev     ## what changelog.d/ adds; RELEASE=0.2.0 writes it into CHANGELOG.md
+	$(BIN)/python -m tools.changelog $(RELEASE)
+
+package: $(VENV)/.dev       ## wheel and sdist into dist/, checked; every verb in a clean venv (slow)
+	$(BIN)/python -m pip install --quiet --group release
+	rm -rf dist && $(BIN)/python -m hatchling build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/pytest -m slow tests/test_installed.py
 
 conformance: $(VENV)/.dev   ## every released configuration against the reference's numbers (slow)
 	$(BIN)/python benchmarks/conformance.py
@@ -57,4 +67,4 @@ experiments: $(VENV)/.user  ## train on videos whose class is the order of frame
 	$(BIN)/python benchmarks/experiments/experiments.py
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo dist
