@@ -61,7 +61,7 @@ bench: $(VENV)/.dev         ## networks and everything around them against their
 	$(BIN)/python benchmarks/report.py
 
 scale: $(VENV)/.dev         ## kills of actors, nodes and drivers on a Ray cluster of this machine
-	$(BIN)/pytest -m slow tests/scale/test_ray_failures.py -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true
+	$(BIN)/pytest -m slow tests/run/test_ray_failures.py -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true
 
 experiments: $(VENV)/.user  ## train on videos whose class is the order of frames (goes on where it stopped)
 	$(BIN)/python benchmarks/experiments/experiments.py

@@ -42,10 +42,11 @@ import yaml
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tubelet.models import pooling_attention, zoo
+from tubelet.models import zoo
+from tubelet.models.blocks import pooling_attention
 from tubelet.models.fast import accelerate
 from tubelet.models.fast.network import FastNetwork
-from tubelet.models.pyslowfast_yaml import network
+from tubelet.models.pyslowfast.yaml import network
 from tubelet.models.registry import config_of, create_model
 
 HERE = Path(__file__).parent

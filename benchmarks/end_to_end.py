@@ -4,7 +4,7 @@
     (processes x threads), bf16 likewise, "stages PRECISION"
 
 is one of them; its last line tells the seconds of its stages where it has any, its CPU seconds and
-its peak memory. pipeline.py starts them with `against_loop` and `whole`.
+its peak memory. extraction/extractor.py starts them with `against_loop` and `whole`.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def ours(
     import torch
 
     from tubelet.inputs import collect
-    from tubelet.scale.job import Job
-    from tubelet.scale.local import run
+    from tubelet.run.job import Job
+    from tubelet.run.run import run
 
     class Silent:
         def expect(self, *args: Any) -> None: ...
@@ -134,12 +134,12 @@ def child(kind: str, out: str, paths: list[str]) -> None:
     if kind == "loop":
         shown["stages"] = loop(paths, out)
     elif kind.startswith("stages "):
-        from tubelet.process import settle
+        from tubelet.machine.process import settle
 
         settle()
         shown["stages"] = stages(paths, kind.split()[1])
     else:
-        from tubelet.process import settle
+        from tubelet.machine.process import settle
 
         settle()
         ours(paths, out, *kind.split())

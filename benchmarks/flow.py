@@ -33,12 +33,12 @@ from statistics import median
 import cv2
 import numpy as np
 
+from tubelet.clips.modality import FlowSource, each_pair, select
+from tubelet.clips.transform import ViewConfig
 from tubelet.decode.base import open_video
-from tubelet.encode import encode
+from tubelet.decode.encode import encode
 from tubelet.flow.base import FlowConfig, create_method, flow_config
 from tubelet.flow.pool import FlowPool, available_processors
-from tubelet.modality import FlowSource, each_pair, select
-from tubelet.transform import ViewConfig
 
 ROUNDS = 6
 METHODS = ["tvl1", "dis", "dis:preset=fast", "farneback"]

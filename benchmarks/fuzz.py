@@ -43,8 +43,8 @@ def seeds(folder: Path) -> list[Path]:
     """One intact file per container and codec."""
     import numpy as np
 
+    from tubelet.decode.encode import Encoding, encode
     from tubelet.decode.synthetic import number_picture
-    from tubelet.encode import Encoding, encode
 
     faststart = {"movflags": "faststart"}
     fragments = {"movflags": "frag_keyframe+empty_moov"}

@@ -30,7 +30,7 @@ import numpy as np
 
 from launcher import Launcher
 from tests_support import tree, video
-from tubelet.store.base import CODECS, load
+from tubelet.store.folder import CODECS, load
 
 VIDEOS = 6
 

@@ -39,7 +39,7 @@ def make_video(path, seconds):
     """Moving noise pictures, H.264."""
     import numpy as np
 
-    from tubelet.encode import Encoding, encode
+    from tubelet.decode.encode import Encoding, encode
 
     base = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH + 64, 3), dtype=np.uint8)
     base = base // 8 * 4  # soft enough to be small
@@ -51,14 +51,14 @@ def measure(source, out, options):
     """Extract in this process; its facts on stdout."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from tiny import TinyModel
+    from tubelet.clips.transform import view_config
+    from tubelet.clips.windows import WindowConfig
+    from tubelet.extraction.extractor import Extractor, Options
     from tubelet.inputs import Input
-    from tubelet.pipeline import Extractor, Options
-    from tubelet.process import settle
-    from tubelet.scale.job import Job
-    from tubelet.scale.local import run
-    from tubelet.transform import view_config
+    from tubelet.machine.process import settle
+    from tubelet.run.job import Job
+    from tubelet.run.run import run
     from tubelet.types import ClipSpec
-    from tubelet.window import WindowConfig
 
     settle()
 
@@ -173,7 +173,7 @@ def uhd(folder):
     """3840x2160 in two codecs."""
     import numpy as np
 
-    from tubelet.encode import Encoding, encode
+    from tubelet.decode.encode import Encoding, encode
 
     base = np.random.default_rng(0).integers(0, 255, (2160, 3840 + 64, 3), dtype=np.uint8) // 8 * 4
     sources = []
@@ -190,7 +190,7 @@ def hours(folder):
     """10 hours whose packets are cheap to decode: one picture in four changes."""
     import numpy as np
 
-    from tubelet.encode import Encoding, encode
+    from tubelet.decode.encode import Encoding, encode
 
     pictures = [np.full((48, 64, 3), 20 * k, np.uint8) for k in range(12)]
     sources = []

@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models import mvit, pooling_attention, revmvit
+from tubelet.models import mvit, revmvit
+from tubelet.models.blocks import pooling_attention
 from tubelet.models.fast import accelerate
 
 PEER = {"mvit_v1_b_16x4": ("mvit_base_16x4", "mvit_v1_b_16x4.k400_ptv")}

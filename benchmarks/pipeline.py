@@ -54,7 +54,7 @@ TARGET = HERE / "pipeline.json"
 
 
 def part_decode(folder: str) -> dict[str, Any]:
-    from tubelet.transform import ViewConfig
+    from tubelet.clips.transform import ViewConfig
 
     frames = 150
     path = video(folder, width=1920, height=1080, frames=frames)
@@ -259,7 +259,7 @@ PARTS = {
 
 
 def main() -> None:
-    from tubelet.process import settle
+    from tubelet.machine.process import settle
 
     settle()
     VIDEOS.mkdir(exist_ok=True)

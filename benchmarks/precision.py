@@ -28,9 +28,9 @@ import torch
 import yaml
 
 from tubelet.bench.timing import machine_name
+from tubelet.extraction.extractor import Extractor, Options, extract_video
+from tubelet.machine.process import keep_memory
 from tubelet.models.registry import create_model
-from tubelet.pipeline import Extractor, Options, extract_video
-from tubelet.process import keep_memory
 
 HERE = Path(__file__).parent
 TARGET = HERE / "precision.json"

@@ -27,7 +27,7 @@ def video(folder: str, *, width: int, height: int, frames: int) -> str:
     import av
 
     from tubelet.decode.base import open_video
-    from tubelet.encode import Encoding, encode
+    from tubelet.decode.encode import Encoding, encode
 
     rng = np.random.default_rng(0)
     grain = [rng.normal(0, 2, (height, width, 1)).astype(np.int16) for _ in range(8)]
@@ -78,8 +78,8 @@ def wall(work: Callable[[], object]) -> float:
 
 def drain(path: str, view: Any = None) -> int:
     """Decode everything, prepare every frame where a view is given."""
+    from tubelet.clips.transform import prepare_frame
     from tubelet.decode.base import open_video
-    from tubelet.transform import prepare_frame
 
     count = 0
     with open_video(path) as reader:
@@ -97,8 +97,8 @@ def ratios(a: list[float], b: list[float]) -> list[float]:
 def extractor(
     model: str, *, precision: str = "fp32", stride: int | None = None, **options: Any
 ) -> Any:
+    from tubelet.extraction.extractor import Extractor, Options
     from tubelet.models.registry import create_model
-    from tubelet.pipeline import Extractor, Options
 
     network = create_model(model, weights=None)
     fixed = {"device": "cpu", "options": Options(precision=precision), **options}
@@ -110,10 +110,10 @@ def extractor(
 
 def run_all(path: str, made: Any) -> int:
     """A run without a disk: rows of one video, decoding beside the model. The number of rows."""
-    from tubelet.batches import Batches
-    from tubelet.overlap import prefetch
-    from tubelet.pipeline import record_video
-    from tubelet.recording import Source
+    from tubelet.extraction.batches import Batches
+    from tubelet.extraction.extractor import record_video
+    from tubelet.extraction.recording import Source
+    from tubelet.machine.prefetch import prefetch
 
     batches = Batches([made])
     recordings = record_video(Source(path), batches, ahead=prefetch)
@@ -124,8 +124,8 @@ def run_all(path: str, made: Any) -> int:
 def rows_of(path: str, made: Any) -> list[Any]:
     """The windows of a video, prepared, without running the model."""
     from tubelet.decode.base import open_video
-    from tubelet.lanes import each_row
-    from tubelet.recording import Tally
+    from tubelet.extraction.lanes import each_row
+    from tubelet.extraction.recording import Tally
 
     with open_video(path) as reader:
         return [row for _, row in each_row(reader, [made.lane], None, None, Tally())]
@@ -133,8 +133,8 @@ def rows_of(path: str, made: Any) -> list[Any]:
 
 def only_decode(path: str, made: Any) -> None:
     from tubelet.decode.base import open_video
-    from tubelet.lanes import each_row
-    from tubelet.recording import Tally
+    from tubelet.extraction.lanes import each_row
+    from tubelet.extraction.recording import Tally
 
     with open_video(path) as reader:
         for _ in each_row(reader, [made.lane], None, None, Tally()):

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tubelet.collection import load_collection
-from tubelet.search import Searcher
-from tubelet.search.index import searcher_for
-from tubelet.store.base import open_folder
+from tubelet.rows.collection import load_collection
+from tubelet.rows.search import Searcher
+from tubelet.rows.search.index import searcher_for
+from tubelet.store.folder import open_folder
 from tubelet.types import Features
 
 QUERIES = 50

@@ -13,7 +13,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 
 HEIGHT, WIDTH, FPS, SCENE = 240, 320, 25, 6
 Y, X = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)

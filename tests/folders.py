@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from tubelet.store.base import open_folder
+from tubelet.store.folder import open_folder
 from tubelet.types import Features
 
 RECIPE = {"model": "made up", "window": {"frames": 8}}

@@ -3,8 +3,8 @@
 import time
 
 from tiny import TinyModel
-from tubelet.pipeline import Extractor
-from tubelet.recipe import extractor_of
+from tubelet.extraction.extractor import Extractor
+from tubelet.extraction.recipe import extractor_of
 
 
 def rebuild(recipe):

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folders import fail, features, make_folder
-from tubelet.align import (
+from tubelet.cli import group
+from tubelet.errors import StoreError, UnknownName, UsageError
+from tubelet.rows.align import (
     Moment,
     Track,
     align,
@@ -23,9 +25,7 @@ from tubelet.align import (
     tau,
     track_of,
 )
-from tubelet.annotations import FORMATS, matches, read_annotations
-from tubelet.cli import group
-from tubelet.errors import StoreError, UnknownName, UsageError
+from tubelet.rows.annotations import FORMATS, matches, read_annotations
 
 RULES = ["center", "half-window", "half-stride", "window-start", "proportional"]
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import moving
 from tubelet.cli import group
 from tubelet.decode.base import open_video
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import StoreError, UsageError
 from tubelet.flow.files import read
 

@@ -15,9 +15,9 @@ import test_fast
 import test_fast_mvit
 from tests_support import video
 from tubelet.errors import UsageError
+from tubelet.extraction.extractor import Extractor, Options
 from tubelet.models.compiled import CompiledNetwork, compiled
 from tubelet.models.device import arithmetic, resolve_runtime
-from tubelet.pipeline import Extractor, Options
 
 BOUND = 2e-5
 """Largest difference over largest value, float32."""

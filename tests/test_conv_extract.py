@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 import tubelet
 from tubelet.cli import group
+from tubelet.clips.transform import reference_view, view_config
 from tubelet.models.registry import create_model
-from tubelet.models.weights.pyslowfast import pyslowfast_name
-from tubelet.transform import reference_view, view_config
+from tubelet.models.weights.layouts.pyslowfast import pyslowfast_name
 
 SMALL = {"NUM_FRAMES": 8, "SAMPLING_RATE": 3, "TRAIN_CROP_SIZE": 64, "TEST_CROP_SIZE": 64}
 RESNET = {"WIDTH_PER_GROUP": 16, "DEPTH": 18, "NUM_BLOCK_TEMP_KERNEL": [[2]] * 4}

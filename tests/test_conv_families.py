@@ -8,11 +8,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.errors import ClipError, KeyMismatch, UnknownName, UsageError
-from tubelet.models import pathway, resnet3d, slowfast, x3d
-from tubelet.models.layers import scores
-from tubelet.models.nonlocal_block import FORMS, NonLocal, NonLocals, insert_nonlocal
+from tubelet.models import resnet3d, slowfast, x3d
+from tubelet.models.blocks import resnet as pathway
+from tubelet.models.blocks.layers import scores
+from tubelet.models.blocks.nonlocal_block import FORMS, NonLocal, NonLocals, insert_nonlocal
+from tubelet.models.weights.layouts.pyslowfast import pyslowfast_name
 from tubelet.models.weights.load import load_into
-from tubelet.models.weights.pyslowfast import pyslowfast_name
 from tubelet.types import ClipSpec
 
 FAMILIES = (resnet3d, slowfast, x3d)

@@ -5,11 +5,11 @@ from typing import get_args
 
 import pytest
 
-from tubelet.align import Rule
-from tubelet.annotations import FORMATS
 from tubelet.cli.presets import document
 from tubelet.presets import PRESETS
-from tubelet.store.layouts import LAYOUTS
+from tubelet.rows.align import Rule
+from tubelet.rows.annotations import FORMATS
+from tubelet.store.export.layouts import LAYOUTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -11,8 +11,10 @@ import torch
 from test_fetch import Tiny, checkpoint, entry_of
 from test_tensorflow_bundle import written
 from tubelet.errors import FetchError
-from tubelet.models.weights import cache, download, fetch, load
-from tubelet.models.weights.download import Policy
+from tubelet.models.weights import load
+from tubelet.models.weights.fetch import cache, download
+from tubelet.models.weights.fetch import released as fetch
+from tubelet.models.weights.fetch.download import Policy
 
 DATA = bytes(range(256)) * 4096  # one megabyte
 QUICK = Policy(timeout_s=5, tries=4, pause_s=0)

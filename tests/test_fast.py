@@ -17,14 +17,15 @@ from tests_support import tiny as tiny_extractor
 from tiny import TinyModel
 from tubelet.cli import group
 from tubelet.errors import ClipError, UsageError
-from tubelet.models import i3d, pathway, registry, resnet3d, slowfast, two_stream
+from tubelet.extraction.extractor import Extractor, Options
+from tubelet.models import i3d, registry, resnet3d, slowfast, two_stream
+from tubelet.models.blocks import resnet as pathway
+from tubelet.models.blocks.layers import scores
+from tubelet.models.blocks.nonlocal_block import FORMS, insert_nonlocal
 from tubelet.models.device import BF16_COSINE, arithmetic, faster_precision, sent
 from tubelet.models.fast import accelerate, fused
 from tubelet.models.fast.network import FastNetwork
-from tubelet.models.layers import scores
-from tubelet.models.nonlocal_block import FORMS, insert_nonlocal
 from tubelet.models.weights.load import load_into
-from tubelet.pipeline import Extractor, Options
 
 BOUND = 2e-5
 """Largest difference over largest value, float32."""

@@ -12,12 +12,12 @@ import test_mvit
 import test_revmvit
 from tubelet.errors import ClipError, UnknownName
 from tubelet.models import mvit, revmvit
+from tubelet.models.blocks.mvit_schedule import Kernel
+from tubelet.models.blocks.pooling_attention import Pool
 from tubelet.models.fast import accelerate
 from tubelet.models.fast.mvit import FastMViT
 from tubelet.models.fast.network import FastNetwork
 from tubelet.models.fast.tokens import PIECE, TokenPool, pieces
-from tubelet.models.pooling_attention import Pool
-from tubelet.models.trunk import Kernel
 
 BOUND = 2e-5
 """Largest difference over largest value, float32."""

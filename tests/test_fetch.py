@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from tubelet.errors import FetchError, WeightsError
-from tubelet.models.weights import cache, fetch, pypi
+from tubelet.models.weights.fetch import cache, pypi
+from tubelet.models.weights.fetch import released as fetch
 from tubelet.models.weights.load import load_into
 from tubelet.models.zoo import Entry
 from tubelet.types import ClipSpec

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from tubelet.classify import Classifier
+from tubelet.clips.transform import view_config
+from tubelet.clips.windows import WindowConfig
+from tubelet.extraction.classify import Classifier
+from tubelet.extraction.extractor import Extractor
 from tubelet.inputs import Input
 from tubelet.models.registry import create_model
-from tubelet.pipeline import Extractor
-from tubelet.transform import view_config
-from tubelet.window import WindowConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 import moving
+from tubelet.clips.gather import Gatherer
+from tubelet.clips.modality import open_source, pixels_of
+from tubelet.clips.transform import ViewConfig, prepare, prepare_flow, resize, view_config
+from tubelet.clips.windows import WindowConfig, timeline
 from tubelet.decode.base import open_video
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import StoreError, VideoError
+from tubelet.extraction.extractor import Extractor, Options, extract_video
 from tubelet.flow.base import create_method, flow_config, pack, unpack
 from tubelet.flow.opencv import grayscale
-from tubelet.gather import Gatherer
-from tubelet.modality import open_source, pixels_of
-from tubelet.pipeline import Extractor, Options, extract_video
-from tubelet.transform import ViewConfig, prepare, prepare_flow, resize, view_config
 from tubelet.types import ClipSpec
-from tubelet.window import WindowConfig, timeline
 
 gray = grayscale()
 
@@ -149,7 +149,7 @@ def test_overlapping_windows_and_several_models_compute_each_pair_once(video):
             pixels_of(reader.frames(), view, range(N), flow=source)
         assert source.submitted == 2 * (N - 1)
     extractors = [probe(2, stride=1), probe(2, frames=3, stride=2), probe(5, stride=1)]
-    from tubelet import lanes
+    from tubelet.extraction import lanes
 
     opened = []
     original = lanes.open_source

@@ -9,8 +9,8 @@ import torch
 
 import tubelet
 from tubelet.errors import FetchError
-from tubelet.models.weights import inception
-from tubelet.models.weights.crc32c import masked_crc32c
+from tubelet.models.weights.files.crc32c import masked_crc32c
+from tubelet.models.weights.layouts import inception
 
 ENDPOINTS = {
     "stem": "Conv3d_1a_7x7",

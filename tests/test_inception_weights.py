@@ -7,7 +7,8 @@ import torch
 
 from tubelet.errors import KeyMismatch
 from tubelet.models import i3d
-from tubelet.models.weights import inception, load
+from tubelet.models.weights import load
+from tubelet.models.weights.layouts import inception
 
 NAMES = {
     "kinetics-i3d-tf": inception.tensorflow_name,

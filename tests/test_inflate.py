@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from tubelet.errors import KeyMismatch, WeightsError
 from tubelet.models import i3d, mvit, resnet3d
-from tubelet.models.weights import pyslowfast_mvit
 from tubelet.models.weights.inflate import inflate, inflate_kernel
+from tubelet.models.weights.layouts import pyslowfast_mvit
 from tubelet.models.weights.load import load_into, save
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}

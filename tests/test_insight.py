@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tubelet.insight import (
+from tubelet.rows.similarity import (
     align,
     boundaries,
     cells,

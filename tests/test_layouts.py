@@ -13,8 +13,9 @@ from tubelet.cli import convert
 from tubelet.errors import KeyMismatch
 from tubelet.models import zoo
 from tubelet.models.registry import config_of, create_model
-from tubelet.models.weights import load, pyslowfast, pyslowfast_mvit
-from tubelet.models.weights.checkpoint import Checkpoint
+from tubelet.models.weights import load
+from tubelet.models.weights.files.checkpoint import Checkpoint
+from tubelet.models.weights.layouts import pyslowfast, pyslowfast_mvit
 
 # complete list -> an entry of the table whose network has it
 NETWORKS = {

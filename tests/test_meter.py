@@ -2,8 +2,8 @@
 
 import pytest
 
-from tubelet import meter
-from tubelet.meter import COUNTERS, Meter, Works, in_words
+from tubelet.machine import timing as meter
+from tubelet.machine.timing import COUNTERS, Meter, Works, in_words
 
 
 @pytest.fixture

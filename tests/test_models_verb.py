@@ -12,7 +12,8 @@ import tubelet
 from tubelet.cli import convert, models
 from tubelet.errors import UnknownName, UsageError, WeightsError
 from tubelet.models import identify, x3d, zoo
-from tubelet.models.weights import fetch, pyslowfast
+from tubelet.models.weights.fetch import released as fetch
+from tubelet.models.weights.layouts import pyslowfast
 from tubelet.models.weights.load import save
 
 

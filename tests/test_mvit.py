@@ -13,15 +13,21 @@ from hypothesis import strategies as st
 
 from tubelet.errors import ClipError, UnknownName, UsageError
 from tubelet.models import mvit
-from tubelet.models.layers import scores
-from tubelet.models.pooling_attention import (
+from tubelet.models.blocks.layers import scores
+from tubelet.models.blocks.mvit_schedule import (
+    Kernel,
+    Pooling,
+    patch_grid,
+    pooling_schedule,
+    width_schedule,
+)
+from tubelet.models.blocks.pooling_attention import (
     Mlp,
     attend,
     attend_written_out,
 )
-from tubelet.models.positions import RelativePosition, resize_table, table_rows
-from tubelet.models.trunk import Kernel, Pooling, patch_grid, pooling_schedule, width_schedule
-from tubelet.models.weights.pyslowfast_mvit import recognises, rename, to_ours
+from tubelet.models.blocks.positions import RelativePosition, resize_table, table_rows
+from tubelet.models.weights.layouts.pyslowfast_mvit import recognises, rename, to_ours
 
 CONFORMANCE = {
     "ImageNet/MVIT_B_16_CONV": "mvit_v1_b_16",

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tubelet.clips.transform import view_config
 from tubelet.errors import KeyMismatch
+from tubelet.extraction.extractor import Extractor
 from tubelet.models import mvit
 from tubelet.models.registry import create_model
 from tubelet.models.weights.load import load_into
-from tubelet.pipeline import Extractor
-from tubelet.transform import view_config
 
 TINY = {"clip": mvit.resized_clip(mvit.CLIP_16X4, frames=4, crop=32), "num_classes": 3}
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import tubelet
 from tubelet.errors import UsageError
 from tubelet.models import slowfast, zoo
-from tubelet.models.nonlocal_block import NonLocal
+from tubelet.models.blocks.nonlocal_block import NonLocal
 from tubelet.models.registry import changed, config_of
 
 

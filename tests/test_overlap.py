@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiny import TinyModel
-from tubelet.batches import Batches
-from tubelet.overlap import prefetch
-from tubelet.pipeline import Extractor, extract_video, record_video
-from tubelet.recording import Source
+from tubelet.extraction.batches import Batches
+from tubelet.extraction.extractor import Extractor, extract_video, record_video
+from tubelet.extraction.recording import Source
+from tubelet.machine.prefetch import prefetch
 
 
 @settings(deadline=None, max_examples=30)

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from folders import fail, features, make_folder
 from tubelet.cli import group
 from tubelet.errors import RecipeMismatch, StoreError, UnknownName, UsageError
-from tubelet.store.base import load
-from tubelet.store.layouts import LAYOUTS, Packing, pack
+from tubelet.store.export.layouts import LAYOUTS, Packing, pack
+from tubelet.store.folder import load
 from tubelet.store.listing import read_folder
 from tubelet.store.merge import merge
 

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from tiny import TinyModel
 from tubelet.cli import group
+from tubelet.clips.windows import WindowConfig
+from tubelet.decode.encode import Encoding, encode
 from tubelet.decode.synthetic import number_picture
-from tubelet.encode import Encoding, encode
-from tubelet.pipeline import Extractor
-from tubelet.window import WindowConfig
+from tubelet.extraction.extractor import Extractor
 
 
 @pytest.fixture(scope="module")

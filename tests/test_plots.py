@@ -7,8 +7,8 @@ import pytest
 
 from folders import features
 from tubelet.errors import UsageError
-from tubelet.insight import cells, normalise, novelty, self_similarity
-from tubelet.plots import PARTS
+from tubelet.rows.plots import PARTS
+from tubelet.rows.similarity import cells, normalise, novelty, self_similarity
 
 
 @pytest.fixture(autouse=True)

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests_support import tiny
-from tubelet.align import Track, rows_in
 from tubelet.cli import group
+from tubelet.clips.windows import BLACK, WindowConfig, count_rows, plan_windows, row_times, timeline
 from tubelet.errors import UnknownName, UsageError
 from tubelet.models import zoo
 from tubelet.presets import PRESETS, find
+from tubelet.rows.align import Track, rows_in
 from tubelet.types import ClipSpec, VideoInfo
-from tubelet.window import BLACK, WindowConfig, count_rows, plan_windows, row_times, timeline
 
 CLIP = "synthetic:frames=100,fps=30,width=64,height=48"
 MODEL = ClipSpec(frames=8, interval=8, short_side=256, crop=256)

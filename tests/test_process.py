@@ -46,7 +46,7 @@ def test_plan_and_show_load_no_torch(tmp_path):
 
 def test_a_users_own_setting_wins():
     assert run(verb("--help"), OMP_WAIT_POLICY="ACTIVE") == ["False", "ACTIVE"]
-    code = "from tubelet.process import keep_memory\nprint(keep_memory())"
+    code = "from tubelet.machine.process import keep_memory\nprint(keep_memory())"
     own = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "MALLOC_TRIM_THRESHOLD_": "131072"},
@@ -59,7 +59,7 @@ def test_a_users_own_setting_wins():
 
 def test_children_wait_patiently_and_this_process_is_left_alone():
     code = (
-        "import multiprocessing as m\nfrom tubelet.process import patient_children\n"
+        "import multiprocessing as m\nfrom tubelet.machine.process import patient_children\n"
         "p = m.get_context('spawn').Pool\n"
         "with patient_children():\n    pool = p(1)\n"
         "assert pool.apply(os.getenv, ('OMP_WAIT_POLICY',)) == 'PASSIVE'\n"

@@ -10,10 +10,10 @@ import yaml
 
 from tubelet.errors import KeyMismatch, UnknownName, UsageError
 from tubelet.models import resnet3d, slowfast, x3d
-from tubelet.models.pyslowfast_yaml import network
+from tubelet.models.pyslowfast.yaml import network
 from tubelet.models.registry import create_model
-from tubelet.models.weights.caffe2 import blob_name, blob_names, without_block
-from tubelet.models.weights.pyslowfast import pyslowfast_name, pyslowfast_names
+from tubelet.models.weights.layouts.caffe2 import blob_name, blob_names, without_block
+from tubelet.models.weights.layouts.pyslowfast import pyslowfast_name, pyslowfast_names
 
 # Every configuration of the conformance data, under our name. Two names with one network: the
 # second was trained in another way.
@@ -264,7 +264,7 @@ def test_caffe2_networks_with_frozen_norms_have_scale_and_shift_only(tmp_path):
 
 
 def test_the_packaged_list_of_keys_covers_the_references_settings(golden):
-    from tubelet.models.pyslowfast_yaml import flat, known_keys
+    from tubelet.models.pyslowfast.yaml import flat, known_keys
 
     for name in golden.names():
         settings = golden.facts(name)["settings"]

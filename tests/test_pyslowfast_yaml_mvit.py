@@ -8,7 +8,7 @@ import yaml
 
 from tubelet.errors import UsageError
 from tubelet.models import mvit, revmvit
-from tubelet.models.pyslowfast_yaml import network
+from tubelet.models.pyslowfast.yaml import network
 from tubelet.models.registry import create_model
 
 OURS = {

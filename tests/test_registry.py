@@ -12,10 +12,10 @@ import torch
 
 import tubelet
 from tubelet.errors import KeyMismatch, UnknownName, UsageError, WeightsError
+from tubelet.extraction.extractor import Extractor
 from tubelet.models import class_names, i3d, registry, zoo
 from tubelet.models.registry import create_model
 from tubelet.models.weights.load import save
-from tubelet.pipeline import Extractor
 
 DEFAULT = "i3d_inception_rgb_scratch.k400_jax"
 

@@ -15,19 +15,19 @@ from click.testing import CliRunner
 from folders import fail, features, make_folder, make_thousand
 from tests_support import go, tiny, video
 from tubelet.cli import group
+from tubelet.clips.modality import pictures
+from tubelet.clips.transform import ViewConfig
+from tubelet.clips.windows import Tail
 from tubelet.config import to_plain
 from tubelet.errors import UnknownName, UsageError, VideoError, WeightsError
-from tubelet.modality import pictures
+from tubelet.extraction.recipe import lane_of
 from tubelet.models.registry import DEFAULT_MODEL, create_model
-from tubelet.recipe import lane_of
 from tubelet.report import Choices, write_report
 from tubelet.report.charts import ticks
 from tubelet.report.pixels import rows_of, sheet_of, thumbnail
 from tubelet.report.words import clock, ordinal, sentences, span
-from tubelet.scores import scores_of
+from tubelet.rows.scores import scores_of
 from tubelet.store.listing import read_folder
-from tubelet.transform import ViewConfig
-from tubelet.window import Tail
 
 RECIPE = to_plain(tiny(logits=True).recipe())
 VOID = {"meta", "img", "input", "br"}

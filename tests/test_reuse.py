@@ -7,15 +7,15 @@ import pickle
 import pytest
 import torch
 
-import tubelet.modality
+import tubelet.clips.modality
 from tests_support import tiny
 from tiny import TinyModel
+from tubelet.clips.windows import WindowConfig
+from tubelet.extraction.extractor import Extractor, Options, extract_video
 from tubelet.models import resnet3d
-from tubelet.models.pathway import C2D, I3D, SLOW, trunk
+from tubelet.models.blocks.resnet import C2D, I3D, SLOW, trunk
 from tubelet.models.resnet3d import Config, ResNet3D
-from tubelet.pipeline import Extractor, Options, extract_video
 from tubelet.types import ClipSpec
-from tubelet.window import WindowConfig
 
 CLIP = ClipSpec(frames=8, interval=2, short_side=64, crop=64)
 VIDEO = "synthetic:frames=60,fps=30,width=80,height=64"
@@ -117,13 +117,13 @@ def test_maps_live_as_long_as_their_frames():
 def test_each_frame_is_prepared_once(monkeypatch):
     """Stride = span / 4: four windows hold a frame. Two models of one view share it too."""
     prepared = []
-    real = tubelet.modality.prepare_frame
+    real = tubelet.clips.modality.prepare_frame
 
     def counting(frame, view):
         prepared.append(frame.index)
         return real(frame, view)
 
-    monkeypatch.setattr(tubelet.modality, "prepare_frame", counting)
+    monkeypatch.setattr(tubelet.clips.modality, "prepare_frame", counting)
     window = WindowConfig(8, 2, 4)
     models = [tiny(window=window), tiny(model=TinyModel(seed=1), window=window)]
     features, _ = extract_video(VIDEO, models)

@@ -9,9 +9,9 @@ import torch
 
 from tubelet.errors import UsageError
 from tubelet.models import mvit, revmvit
-from tubelet.models.reversible import run_plain, run_reversible
-from tubelet.models.trunk import patch_grid, pooling_schedule, staged, width_schedule
-from tubelet.models.weights.pyslowfast_mvit import recognises, rename, to_ours
+from tubelet.models.blocks.mvit_schedule import patch_grid, pooling_schedule, staged, width_schedule
+from tubelet.models.blocks.reversible import run_plain, run_reversible
+from tubelet.models.weights.layouts.pyslowfast_mvit import recognises, rename, to_ours
 
 CONFORMANCE = {
     "ImageNet/REV_VIT_S": "rev_vit_s",

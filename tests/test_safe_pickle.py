@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tubelet.errors import UnsafeFile, WeightsError
-from tubelet.models.weights import safe_pickle, torch_file
-from tubelet.models.weights.checkpoint import load_checkpoint
+from tubelet.models.weights.files import safe_pickle, torch_file
+from tubelet.models.weights.files.checkpoint import load_checkpoint
 
 
 class Reduces:

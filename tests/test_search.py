@@ -15,12 +15,12 @@ from folders import features, make_folder
 from tests_support import go, tiny, video
 from tiny import TinyModel
 from tubelet.cli import group
-from tubelet.collection import load_collection
 from tubelet.errors import RecipeMismatch, StoreError, UnknownName, UsageError, VideoError
+from tubelet.extraction.recipe import extractor_of
 from tubelet.inputs import find_source
-from tubelet.recipe import extractor_of
-from tubelet.search import Searcher, query_of, searcher_for
-from tubelet.search.index import build
+from tubelet.rows.collection import load_collection
+from tubelet.rows.search import Searcher, query_of, searcher_for
+from tubelet.rows.search.index import build
 
 
 def refuse(path, start_s, end_s):
@@ -276,7 +276,7 @@ def test_the_index_is_kept_and_never_trusted_blindly(drifting):
 
 
 def test_where_axes_are_not_enough_all_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("tubelet.search.index.CANDIDATES", 20)  # as rare as among a million
+    monkeypatch.setattr("tubelet.rows.search.index.CANDIDATES", 20)  # as rare as among a million
     videos = {f"v{v}": features(50, (600,), seed=v) for v in range(40)}  # no structure at all
     found = build(load_collection(make_folder(tmp_path / "out", videos)))
     assert found.axes.shape == (600, 600)

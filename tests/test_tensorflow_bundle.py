@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tubelet.errors import WeightsError
-from tubelet.models.weights import tensorflow_bundle
-from tubelet.models.weights.checkpoint import load_checkpoint
-from tubelet.models.weights.crc32c import crc32c, masked_crc32c
+from tubelet.models.weights.files import tensorflow_bundle
+from tubelet.models.weights.files.checkpoint import load_checkpoint
+from tubelet.models.weights.files.crc32c import crc32c, masked_crc32c
 
 NUMBERS = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "uint8": 4, "float16": 19}
 

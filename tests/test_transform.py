@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tubelet.errors import UsageError
-from tubelet.transform import (
+from tubelet.clips.transform import (
     ViewConfig,
     crop_corner,
     fitted_size,
@@ -18,9 +17,10 @@ from tubelet.transform import (
     to_clip,
     to_pixels,
 )
+from tubelet.clips.views import view_indices
+from tubelet.clips.windows import linspace_indices
+from tubelet.errors import UsageError
 from tubelet.types import ClipSpec
-from tubelet.views import view_indices
-from tubelet.window import linspace_indices
 
 HALF = ((0.45,) * 3, (0.225,) * 3)
 

@@ -12,13 +12,13 @@ from safetensors.torch import save_file
 import moving
 import tubelet
 from tubelet.cli import group
-from tubelet.encode import encode
+from tubelet.decode.encode import encode
 from tubelet.errors import ClipError, KeyMismatch, UsageError
 from tubelet.models import i3d, zoo
 from tubelet.models.registry import create_model
 from tubelet.models.two_stream import TwoStream
-from tubelet.models.weights import inception
-from tubelet.models.weights.channels import for_flow, repeat_channels
+from tubelet.models.weights.layouts import inception
+from tubelet.models.weights.layouts.channels import for_flow, repeat_channels
 from tubelet.types import ClipSpec
 
 FLOW = "i3d_inception_flow_imagenet"

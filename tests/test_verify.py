@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from folders import fail, features, make_folder
 from tiny import TinyModel
 from tubelet.cli import group
-from tubelet.compare import compare, cosine
+from tubelet.clips.windows import WindowConfig
+from tubelet.decode.encode import Encoding, encode
 from tubelet.decode.synthetic import number_picture
-from tubelet.encode import Encoding, encode
 from tubelet.errors import UsageError
+from tubelet.extraction.extractor import Extractor, Options
+from tubelet.extraction.recipe import window_config
 from tubelet.inputs import Input
-from tubelet.pipeline import Extractor, Options
 from tubelet.presets import PRESETS
-from tubelet.recipe import window_config
-from tubelet.scale.job import Job
-from tubelet.scale.local import run
-from tubelet.store.layouts import Packing, pack
+from tubelet.rows.compare import compare, cosine
+from tubelet.rows.verify import verify
+from tubelet.run.job import Job
+from tubelet.run.run import run
+from tubelet.store.export.layouts import Packing, pack
 from tubelet.store.listing import read_folder
-from tubelet.verify import verify
-from tubelet.window import WindowConfig
 
 
 class Silent:

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tubelet.errors import UsageError
-from tubelet.gather import Gatherer
-from tubelet.types import VideoInfo
-from tubelet.window import (
+from tubelet.clips.gather import Gatherer
+from tubelet.clips.windows import (
     BLACK,
     WindowConfig,
     count_rows,
@@ -21,6 +19,8 @@ from tubelet.window import (
     row_limit,
     timeline,
 )
+from tubelet.errors import UsageError
+from tubelet.types import VideoInfo
 
 RULES = ["drop", "pad", "loop", "zero", "backpad"]
 

@@ -5,12 +5,12 @@ import json
 import numpy as np
 
 from tiny import TinyModel
-from tubelet.encode import Encoding, encode
+from tubelet.clips.windows import WindowConfig
+from tubelet.decode.encode import Encoding, encode
+from tubelet.extraction.extractor import Extractor, Options
 from tubelet.inputs import Input, collect
-from tubelet.pipeline import Extractor, Options
-from tubelet.scale.job import Job, Outcome
-from tubelet.scale.local import run
-from tubelet.window import WindowConfig
+from tubelet.run.job import Job, Outcome
+from tubelet.run.run import run
 
 
 class Heard:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 HEIGHT, WIDTH = 240, 320

@@ -35,11 +35,11 @@ import torch
 from activations import memory_by_depth  # beside this file
 from relation import ARMS, frames_seen, told_apart  # beside this file
 
-from tubelet.encode import encode
+from tubelet.decode.encode import encode
 from tubelet.models import revmvit
+from tubelet.models.blocks.mvit_schedule import staged
 from tubelet.models.registry import create_model
-from tubelet.models.trunk import staged
-from tubelet.models.weights.pyslowfast import pyslowfast_name
+from tubelet.models.weights.layouts.pyslowfast import pyslowfast_name
 from tubelet.train.chart import lines_svg
 from tubelet.train.config import (
     Data,

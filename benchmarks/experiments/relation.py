@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tubelet.models.nonlocal_block import NonLocals
+from tubelet.models.blocks.nonlocal_block import NonLocals
 from tubelet.train.evaluate import Evaluation, open_subject
 from tubelet.train.samples import read_split
 

@@ -33,13 +33,13 @@ import torch
 
 from tests_support import Heard
 from tubelet.decode.base import open_video
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
+from tubelet.extraction.extractor import Extractor
 from tubelet.inputs import collect
 from tubelet.models.registry import create_model
-from tubelet.pipeline import Extractor
-from tubelet.scale.job import Job
-from tubelet.scale.local import run
-from tubelet.store.base import open_folder
+from tubelet.run.job import Job
+from tubelet.run.run import run
+from tubelet.store.folder import open_folder
 
 FPS, SIZE = 25, (640, 360)
 
@@ -89,7 +89,7 @@ def main():
     torch.set_num_threads(1)
     import ray
 
-    from tubelet.scale.ray import Cluster, run_ray
+    from tubelet.run.ray import Cluster, run_ray
 
     work = Path(tempfile.mkdtemp(prefix="tubelet-scale-"))
     (work / "in").mkdir()

@@ -11,35 +11,35 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Extractor": "tubelet.pipeline",
+    "Extractor": "tubelet.extraction.extractor",
     "FeatureDataset": "tubelet.store.dataset",
     "Features": "tubelet.types",
-    "Options": "tubelet.pipeline",
+    "Options": "tubelet.extraction.extractor",
     "TubeletError": "tubelet.errors",
-    "WindowConfig": "tubelet.window",
+    "WindowConfig": "tubelet.clips.windows",
     "create_model": "tubelet.models.registry",
-    "extract": "tubelet.pipeline",
+    "extract": "tubelet.extraction.extractor",
     "inflate": "tubelet.models.weights.inflate",
     "list_models": "tubelet.models.registry",
-    "load": "tubelet.store.base",
+    "load": "tubelet.store.folder",
     "open_video": "tubelet.decode.base",
-    "plan_windows": "tubelet.window",
+    "plan_windows": "tubelet.clips.windows",
 }
 
 if TYPE_CHECKING:
+    from tubelet.clips.windows import WindowConfig as WindowConfig
+    from tubelet.clips.windows import plan_windows as plan_windows
     from tubelet.decode.base import open_video as open_video
     from tubelet.errors import TubeletError as TubeletError
+    from tubelet.extraction.extractor import Extractor as Extractor
+    from tubelet.extraction.extractor import Options as Options
+    from tubelet.extraction.extractor import extract as extract
     from tubelet.models.registry import create_model as create_model
     from tubelet.models.registry import list_models as list_models
     from tubelet.models.weights.inflate import inflate as inflate
-    from tubelet.pipeline import Extractor as Extractor
-    from tubelet.pipeline import Options as Options
-    from tubelet.pipeline import extract as extract
-    from tubelet.store.base import load as load
     from tubelet.store.dataset import FeatureDataset as FeatureDataset
+    from tubelet.store.folder import load as load
     from tubelet.types import Features as Features
-    from tubelet.window import WindowConfig as WindowConfig
-    from tubelet.window import plan_windows as plan_windows
 
 __all__ = [
     "Extractor",

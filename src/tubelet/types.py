@@ -143,7 +143,8 @@ class ClipSpec:
     short_side: length of the short side after resizing. crop: side of the square crop.
     mean, std: per channel, for pixels in [0, 1]. alpha: the slow pathway sees frames / alpha.
     channels: 3 RGB, 2 optical flow (horizontal, vertical), 5 RGB then flow. Flow of -20 ... 20
-    pixels counts as [0, 1]. sampling: how the reference places evaluation views, see `views.py`.
+    pixels counts as [0, 1]. sampling: how the reference places evaluation views, see
+    `clips/views.py`.
     """
 
     frames: int
@@ -245,4 +246,4 @@ class Features:
         UsageError for unknown parts, features without rows, and a missing matplotlib.
         """
         # The one call up the ladder: a method is where notebooks look for it.
-        return importlib.import_module("tubelet.plots").plot(self, **choices)
+        return importlib.import_module("tubelet.rows.plots").plot(self, **choices)

@@ -14,8 +14,8 @@ import numpy as np
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 
+from tubelet.decode.encode import Encoding, encode
 from tubelet.decode.synthetic import number_picture
-from tubelet.encode import Encoding, encode
 
 W, H, N = 64, 48, 30
 # Rounding of timestamps by the container, in seconds.

@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from tubelet import open_video
-from tubelet.encode import Encoding, add_video_stream, encode, own_schedule
+from tubelet.decode.encode import Encoding, add_video_stream, encode, own_schedule
 from tubelet.errors import UnknownName
 
 K = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}

@@ -1,8 +1,8 @@
 """One run over a folder of odd and broken files: each gives rows or a reason."""
 
 from tests_support import failures, go, tiny
-from tubelet.store.base import load
-from tubelet.window import WindowConfig
+from tubelet.clips.windows import WindowConfig
+from tubelet.store.folder import load
 
 from .samples import SAMPLES
 from .test_damage import KINDS, payloads, whole  # noqa: F401 a fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tubelet import open_video
-from tubelet.encode import Encoding, encode
-from tubelet.transform import ViewConfig, needed, prepare, prepare_frame
+from tubelet.clips.transform import ViewConfig, needed, prepare, prepare_frame
+from tubelet.decode.encode import Encoding, encode
 from tubelet.types import Box, CuttableFrame
 
 VIEW = ViewConfig(40, 32, (0.4, 0.45, 0.5), (0.2, 0.225, 0.25))

@@ -7,8 +7,8 @@ import pytest
 
 from tubelet import open_video
 from tubelet.decode.base import scan_video
+from tubelet.decode.encode import Encoding, encode
 from tubelet.decode.synthetic import read_number
-from tubelet.encode import Encoding, encode
 from tubelet.errors import VideoError
 
 from .samples import pictures, remux, with_audio

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tubelet.decode.base import open_video
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import UnknownName, UsageError, VideoError
 
 from .samples import N, pictures

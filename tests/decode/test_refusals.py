@@ -11,8 +11,8 @@ import pytest
 from tubelet import open_video
 from tubelet.decode.base import scan_video
 from tubelet.decode.container import check_size
+from tubelet.decode.encode import Encoding, encode
 from tubelet.decode.synthetic import number_picture, read_number
-from tubelet.encode import Encoding, encode
 from tubelet.errors import (
     EmptyVideo,
     NotAVideo,

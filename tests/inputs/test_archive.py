@@ -11,7 +11,7 @@ import pytest
 from tests_support import go, tiny, video
 from tubelet.errors import UsageError, VideoError
 from tubelet.inputs import Input, collect, on_disk
-from tubelet.store.base import load
+from tubelet.store.folder import load
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from tests_support import failures, go, tree, video
 from tubelet.errors import UsageError
 from tubelet.inputs import collect
 from tubelet.inputs.objects import fetched
-from tubelet.pulse import CELLS, PULSE
-from tubelet.store.objects import object_scheme
+from tubelet.machine.heartbeat import CELLS, PULSE
+from tubelet.store.remote.objects import object_scheme
 
 pytestmark = pytest.mark.filterwarnings("default")  # of boto, aiohttp and flask
 

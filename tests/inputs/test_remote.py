@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests_support import failures, go, tiny, tree, video
-from tubelet.store.base import load
+from tubelet.store.folder import load
 
 
 class Server:

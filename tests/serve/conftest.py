@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from folders import make_thousand
 from rebuilding import rebuild
 from tests_support import go, tiny
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 from tubelet.serve.app import Settings, create_app
 
 ADDRESS = "http://127.0.0.1:8765"

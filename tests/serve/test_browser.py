@@ -18,7 +18,7 @@ from serve.conftest import moving_square
 from tests_support import go, tiny
 from tubelet.serve.app import Settings, create_app
 from tubelet.serve.run import policy_for
-from tubelet.store.base import load
+from tubelet.store.folder import load
 
 uvicorn = pytest.importorskip("uvicorn")
 playwright = pytest.importorskip("playwright.sync_api")

@@ -10,7 +10,7 @@ import pytest
 from folders import fail, features, make_folder
 from serve.conftest import CHANGES, keys
 from tubelet.serve.library import Library
-from tubelet.store.base import load
+from tubelet.store.folder import load
 
 
 def test_the_list(site):
@@ -285,7 +285,7 @@ def test_a_thousand_videos(served, thousand):
 
 
 def test_a_set_too_large_to_be_read_whole_has_an_index(served, tmp_path, monkeypatch):
-    monkeypatch.setattr("tubelet.search.index.EXACT_BYTES", 0)
+    monkeypatch.setattr("tubelet.rows.search.index.EXACT_BYTES", 0)
     site = served(make_folder(tmp_path / "out", {f"v{k}": features(30, seed=k) for k in range(4)}))
     found = site.get("/api/search", params={"key": keys(site)["v1"], "row": 3}).json()
     assert found["engine"].startswith("index of")

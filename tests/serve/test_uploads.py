@@ -16,7 +16,7 @@ from tubelet.errors import StoreError, UsageError
 from tubelet.serve.app import Settings, create_app
 from tubelet.serve.children import Child, ChildFailed
 from tubelet.serve.uploads import Limits
-from tubelet.store.base import load
+from tubelet.store.folder import load
 
 
 @pytest.fixture(scope="module")

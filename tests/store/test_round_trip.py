@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import tubelet
 from tubelet.errors import StoreError, UsageError
-from tubelet.store.base import CODECS, codec_of, load, open_folder, sha256_of
-from tubelet.store.rows import PIECE_BYTES, Rows
+from tubelet.store.folder import CODECS, codec_of, load, open_folder, sha256_of
+from tubelet.store.formats.rows import PIECE_BYTES, Rows
 from tubelet.types import Features
 
 FORMATS = sorted(CODECS)

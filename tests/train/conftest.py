@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tubelet.encode import encode
+from tubelet.decode.encode import encode
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from tubelet.cli.evaluate import command as evaluate_command
 from tubelet.cli.probe import command as probe_command
 from tubelet.errors import RecipeMismatch, UsageError
-from tubelet.store.base import open_folder
+from tubelet.store.folder import open_folder
 from tubelet.train import metrics
 from tubelet.train.config import Data, LearningRate, Network, TrainConfig
 from tubelet.train.evaluate import Evaluation, open_subject

@@ -15,9 +15,9 @@ from tubelet.cli import group
 from tubelet.config import from_plain, to_plain
 from tubelet.errors import UnknownName, UsageError, WeightsError
 from tubelet.models import zoo
+from tubelet.models.blocks.nonlocal_block import NonLocals
 from tubelet.models.described import KEY, Description, loads, read_description
 from tubelet.models.fast import accelerate
-from tubelet.models.nonlocal_block import NonLocals
 from tubelet.models.registry import config_of
 from tubelet.train.checkpoint import save_weights
 from tubelet.train.networks import SMALL, Network, build, describe, find_config
@@ -30,7 +30,7 @@ DATA: {NUM_FRAMES: 4, SAMPLING_RATE: 1, TRAIN_CROP_SIZE: 32, TEST_CROP_SIZE: 32}
 TRAIN: {DATASET: kinetics}
 """
 RECIPE = """
-from tubelet.models.nonlocal_block import NonLocals
+from tubelet.models.blocks.nonlocal_block import NonLocals
 from tubelet.train.config import Data, LearningRate, Network, TrainConfig
 
 def recipe():

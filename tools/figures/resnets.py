@@ -7,7 +7,7 @@ from typing import Any
 from tools.figures.shapes import Shape, calls, clip_shape, maps, network, positions
 from tools.figures.svg import Canvas, times
 
-from tubelet.models.pathway import STAGES
+from tubelet.models.blocks.resnet import STAGES
 from tubelet.models.slowfast import JOINED
 
 C2D, I3D, SLOW = "c2d_r50_8x8", "i3d_r50_8x8", "slow_r50_8x8"

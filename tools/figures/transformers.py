@@ -7,7 +7,7 @@ from typing import Any
 from tools.figures.shapes import Call, calls, network
 from tools.figures.svg import Canvas, times
 
-from tubelet.models.positions import table_rows
+from tubelet.models.blocks.positions import table_rows
 
 V1, V2 = "mvit_v1_b_16x4", "mvit_v2_s_16x4"
 

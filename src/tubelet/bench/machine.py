@@ -13,9 +13,9 @@ from typing import Any
 
 from tubelet import __version__
 from tubelet.bench.timing import cores, machine_name
-from tubelet.cache import cache_folder
+from tubelet.machine.atomic import atomic_file
+from tubelet.machine.cache import cache_folder
 from tubelet.models import zoo
-from tubelet.store.atomic import atomic_file
 
 
 def facts() -> dict[str, Any]:

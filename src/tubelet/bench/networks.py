@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tubelet.models import pooling_attention
+from tubelet.models.blocks import pooling_attention
 
 
 def operations(build: Callable[[], nn.Module], clip: tuple[int, ...]) -> int:

@@ -20,10 +20,10 @@ import numpy as np
 from tubelet.bench import machine
 from tubelet.bench.ceilings import copy, copy_gb_s, product, product_gflops
 from tubelet.bench.timing import Call, Spread, Subject, cores, interleaved
+from tubelet.clips.transform import prepare_frame, view_config
 from tubelet.decode.base import open_video
 from tubelet.errors import UsageError
 from tubelet.models import zoo
-from tubelet.transform import prepare_frame, view_config
 from tubelet.types import ClipSpec, Image
 
 PRODUCTS = 4
@@ -186,7 +186,7 @@ def of_model(
 
 def made_video(folder: Path) -> str:
     """Moving pictures, 1280 x 720, H.264, 3 seconds."""
-    from tubelet.encode import Encoding, encode
+    from tubelet.decode.encode import Encoding, encode
 
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (50, 100, 3), np.uint8).repeat(16, 0).repeat(16, 1)

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from tubelet.process import keep_memory, patient_children
+from tubelet.machine.process import keep_memory, patient_children
 
 Call = Callable[[int], object]
 """One repetition with a batch of so many clips, or whatever the subject is about."""

@@ -13,7 +13,7 @@ import click
 
 from tubelet import __version__
 from tubelet.errors import TubeletError, UsageError, WeightsError, did_you_mean
-from tubelet.process import settle
+from tubelet.machine.process import settle
 
 BEFORE = (UsageError, WeightsError)
 """What is found before any input is tried."""

@@ -44,9 +44,9 @@ def command(annotations: Path, features: Path, output: Path, **choices: Any) -> 
     Example: tubelet align charades_sta_test.txt --format charades-sta --features features/ -o
     charades_rows.jsonl
     """
-    from tubelet.align import align, check_rule, track_of
-    from tubelet.annotations import matches, read_annotations
-    from tubelet.store.atomic import atomic_file
+    from tubelet.machine.atomic import atomic_file
+    from tubelet.rows.align import align, check_rule, track_of
+    from tubelet.rows.annotations import matches, read_annotations
     from tubelet.store.listing import read_folder
 
     rule = check_rule(choices["rule"])

@@ -39,10 +39,10 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
 
     Example: tubelet classify clip.mp4 --top 3
     """
-    from tubelet.classify import Classifier, parse_views
+    from tubelet.extraction.classify import Classifier, parse_views
+    from tubelet.extraction.extractor import Options
     from tubelet.inputs import collect
     from tubelet.models.registry import create_model
-    from tubelet.pipeline import Options
 
     views = parse_views(choices["views"]) if choices["views"] else None
     weights = {"weights": choices["weights"]} if choices["weights"] else {}

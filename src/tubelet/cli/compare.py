@@ -30,7 +30,7 @@ def command(a: Path, b: Path, worst: int, min_cosine: float | None, **choices: A
 
     Example: tubelet compare features/ published_features/
     """
-    from tubelet.compare import compare
+    from tubelet.rows.compare import compare
 
     result = compare(a, b, worst=worst)
     record = result.record()

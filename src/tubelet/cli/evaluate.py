@@ -32,10 +32,10 @@ def command(model: str, data: Path, out: Path, **choices: Any) -> int:
 
     Example: tubelet evaluate run/ val.csv -o scores --views 10x3
     """
-    from tubelet.classify import parse_views
+    from tubelet.extraction.classify import parse_views
     from tubelet.models.class_names import FILES, labels
     from tubelet.models.device import resolve_device
-    from tubelet.scale.shard import parse_shard
+    from tubelet.run.share.shard import parse_shard
     from tubelet.train.evaluate import Evaluation, open_subject
     from tubelet.train.samples import read_split
 

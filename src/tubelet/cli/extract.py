@@ -29,9 +29,9 @@ from tubelet.cli.options import (
     with_preset,
 )
 from tubelet.cli.places import Out
+from tubelet.clips.windows import parse_fps
 from tubelet.errors import UsageError
-from tubelet.store.objects import ObjectFolder
-from tubelet.window import parse_fps
+from tubelet.store.remote.objects import ObjectFolder
 
 
 @click.command(name="extract")
@@ -157,14 +157,14 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
     Example: tubelet extract videos/ -o features/ -m i3d_inception.k400 --stride 16
     """
     choices = with_preset(choices)
+    from tubelet.cli.interrupt import Drain
     from tubelet.cli.progress import Progress
     from tubelet.inputs import collect, is_frame_folder
     from tubelet.models.device import device_list, faster_precision
-    from tubelet.scale.drain import Drain
-    from tubelet.scale.local import Job, run
-    from tubelet.scale.processes import warm_up
-    from tubelet.scale.shard import parse_shard
-    from tubelet.store.base import codec_of
+    from tubelet.run.processes.start import warm_up
+    from tubelet.run.run import Job, run
+    from tubelet.run.share.shard import parse_shard
+    from tubelet.store.folder import codec_of
 
     codec_of(choices["fmt"])
     frame_rate = parse_fps(choices["fps"])
@@ -220,7 +220,7 @@ def decoders_of(chosen: int | None, devices: Sequence[str]) -> int:
     if len(devices) < 2 or not devices[0].startswith("cuda"):
         return 0
     from tubelet.flow.pool import available_processors
-    from tubelet.scale.job import MOST_DECODERS
+    from tubelet.run.job import MOST_DECODERS
 
     most = min(available_processors(), 4 * len(devices), MOST_DECODERS)
     return max(len(devices) + 1, most)
@@ -242,7 +242,7 @@ def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
             f"those of its cluster: say --device {devices[0].split(':')[0]} --workers "
             f"{len(devices)}"
         )
-    from tubelet.scale.ray import Cluster, check_answers, run_ray
+    from tubelet.run.ray import Cluster, check_answers, run_ray
 
     address = choices["ray_address"] or os.environ.get("RAY_ADDRESS")
     if address:
@@ -256,8 +256,8 @@ def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
 
 def build_extractors(choices: dict[str, Any]) -> list[Any]:
     """One `Extractor` per -m."""
+    from tubelet.extraction.extractor import Extractor, Options
     from tubelet.models.registry import create_model
-    from tubelet.pipeline import Extractor, Options
 
     names = choices["models"] or (DEFAULT_MODEL,)
     weights = {"weights": choices["weights"]} if choices["weights"] else {}

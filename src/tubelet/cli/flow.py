@@ -12,11 +12,12 @@ import click
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
 from tubelet.cli.places import OnDisk
+from tubelet.clips.windows import parse_fps
 from tubelet.errors import TubeletError, UsageError
-from tubelet.window import parse_fps
 
 if TYPE_CHECKING:
-    from tubelet.flow.base import FlowConfig, Packed
+    from tubelet.flow.base import FlowConfig
+    from tubelet.flow.types import Packed
     from tubelet.inputs import Input
     from tubelet.types import VideoReader
 
@@ -67,7 +68,7 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     from tubelet.flow.base import flow_config
     from tubelet.flow.pool import shared_pool
     from tubelet.inputs import collect
-    from tubelet.store.base import check_id
+    from tubelet.store.folder import check_id
 
     config = flow_config(choices["method"], rounding=choices["rounding"])
     shared_pool(config)  # what is missing is told before any video is opened
@@ -99,14 +100,14 @@ def one_video(
     item: Input, out: Path, config: FlowConfig, choices: dict[str, Any]
 ) -> dict[str, Any]:
     """Write one video's flow, unless it is there already; its record."""
+    from tubelet.clips.modality import flow_facts
+    from tubelet.clips.transform import ViewConfig, fitted_size
     from tubelet.decode.base import open_video
+    from tubelet.extraction.recording import source_facts
     from tubelet.flow.files import write
     from tubelet.flow.pool import shared_pool
     from tubelet.inputs.local import on_disk
-    from tubelet.modality import flow_facts
-    from tubelet.recording import source_facts
-    from tubelet.store.base import read_record, write_json
-    from tubelet.transform import ViewConfig, fitted_size
+    from tubelet.store.folder import read_record, write_json
 
     view = ViewConfig(choices["short_side"], 1, (), ())
     target = out / f"{item.id}{SUFFIXES[choices['fmt']]}"
@@ -144,8 +145,8 @@ def pairs_of(
     reader: VideoReader, item: Input, config: FlowConfig, choices: dict[str, Any]
 ) -> Iterator[tuple[float, Packed]]:
     """(time_s, packed flow) of every pair of the timeline."""
-    from tubelet.modality import each_pair, open_source, select
-    from tubelet.transform import ViewConfig
+    from tubelet.clips.modality import each_pair, open_source, select
+    from tubelet.clips.transform import ViewConfig
 
     source = open_source(config, reader.info, color=choices["color"], cache=choices["flow_cache"])
     view = ViewConfig(choices["short_side"], 1, (), ())
@@ -162,7 +163,7 @@ def write_video(
     choices: dict[str, Any],
 ) -> int:
     """Flow as colours, one picture per pair; how many."""
-    from tubelet.encode import Encoding, encode
+    from tubelet.decode.encode import Encoding, encode
     from tubelet.flow.files import to_pixels
     from tubelet.flow.picture import colour
     from tubelet.types import Image

@@ -29,8 +29,8 @@ def command(features: str, seconds: str | None, rows: str | None, **choices: Any
 
     Example: tubelet map features/arm_wrestling.npy --seconds 2.5:4
     """
-    from tubelet.align import check_rule, track_of
-    from tubelet.store.base import load
+    from tubelet.rows.align import check_rule, track_of
+    from tubelet.store.folder import load
 
     if (seconds is None) == (rows is None):
         raise UsageError("give either --seconds A:B or --rows I:J")
@@ -55,7 +55,7 @@ def command(features: str, seconds: str | None, rows: str | None, **choices: Any
 
 def of_seconds(track: Any, t0: float, t1: float, rule: Any) -> dict[str, Any]:
     """The rows of a moment."""
-    from tubelet.align import nearest_row, rows_in, tau
+    from tubelet.rows.align import nearest_row, rows_in, tau
 
     if not t0 < t1:
         raise UsageError(f"seconds {t0}:{t1}: the first must be smaller")
@@ -72,7 +72,7 @@ def of_seconds(track: Any, t0: float, t1: float, rule: Any) -> dict[str, Any]:
 
 def of_rows(track: Any, first: int, stop: int, rule: Any) -> dict[str, Any]:
     """What rows cover, and their instants."""
-    from tubelet.align import instants, seconds_in, tau
+    from tubelet.rows.align import instants, seconds_in, tau
 
     start, end = seconds_in(track, first, stop)
     return {

@@ -13,7 +13,7 @@ import click
 from tubelet.cli.options import DEBUG
 from tubelet.errors import UnknownName
 from tubelet.models import zoo
-from tubelet.models.weights.fetch import status
+from tubelet.models.weights.fetch.released import status
 
 if TYPE_CHECKING:
     from tubelet.models.zoo import Entry
@@ -110,7 +110,7 @@ def table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> list[str]:
 
 def run_verify(entries: Sequence[Entry], *, as_json: bool) -> int:
     """One line per entry as it is done; 1 where any failed."""
-    from tubelet.models.weights.verify import verify
+    from tubelet.models.weights.fetch.try_out import verify
 
     failed = 0
     for entry in entries:

@@ -9,11 +9,11 @@ from typing import Any, get_args
 
 import click
 
+from tubelet.clips.transform import ViewConfig, view_config
+from tubelet.clips.windows import Tail, WindowConfig, parse_fps
 from tubelet.errors import UsageError
 from tubelet.flow.base import FlowConfig, flow_config
-from tubelet.transform import ViewConfig, view_config
 from tubelet.types import ClipSpec
-from tubelet.window import Tail, WindowConfig, parse_fps
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

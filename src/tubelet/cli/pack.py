@@ -11,7 +11,7 @@ import click
 from tubelet.cli.options import DEBUG
 from tubelet.cli.output import echo_json
 from tubelet.cli.places import OnDisk, Readable
-from tubelet.store.layouts import LAYOUTS, Packing, pack
+from tubelet.store.export.layouts import LAYOUTS, Packing, pack
 from tubelet.store.listing import read_folder
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tubelet.store.objects import ObjectFolder, object_scheme
+from tubelet.store.remote.objects import ObjectFolder, object_scheme
 
 
 class Out(click.ParamType):
@@ -35,7 +35,7 @@ class Readable(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str | Path:
         if not (isinstance(value, str) and object_scheme(value) and ctx is not None):
             return self._kind(value)
-        from tubelet.store.brought import brought
+        from tubelet.store.remote.fetch_folder import brought
 
         return self._kind(ctx.with_resource(brought(value)))
 

@@ -31,10 +31,10 @@ from tubelet.cli.options import (
     with_preset,
 )
 from tubelet.cli.output import echo_json
+from tubelet.clips.transform import ViewConfig
+from tubelet.clips.windows import WindowConfig
 from tubelet.errors import TubeletError, UsageError
-from tubelet.transform import ViewConfig
 from tubelet.types import ClipSpec, VideoInfo, Window
-from tubelet.window import WindowConfig
 
 
 @click.command(name="plan")
@@ -226,7 +226,7 @@ def plan_record(
     identity: str, model: str, facts: dict[str, Any], config: WindowConfig
 ) -> dict[str, Any]:
     """The rows of one video for one model."""
-    from tubelet.window import plan_windows, row_times
+    from tubelet.clips.windows import plan_windows, row_times
 
     times, end_s = facts["times"], facts["end_s"]
     info = replace(_info(identity, facts["fps"], len(times)), stream_s=facts["stream_s"])

@@ -6,8 +6,8 @@ import sys
 import time
 from typing import Any
 
-from tubelet.meter import Works, in_words
-from tubelet.scale.job import Outcome
+from tubelet.machine.timing import Works, in_words
+from tubelet.run.job import Outcome
 
 NARROW, WIDE = 96, 150
 """Columns of a terminal, below and from which the line tells less and all."""

@@ -60,10 +60,10 @@ def command(
 
     Example: tubelet search features/ --like arm_wrestling@3.5 --top 5
     """
-    from tubelet.collection import load_collection
-    from tubelet.recipe import extractor_of
-    from tubelet.search import query_of, searcher_for
-    from tubelet.store.base import json_bytes
+    from tubelet.extraction.recipe import extractor_of
+    from tubelet.rows.collection import load_collection
+    from tubelet.rows.search import query_of, searcher_for
+    from tubelet.store.folder import json_bytes
 
     collection = load_collection(out)
     for identity, why in collection.skipped:

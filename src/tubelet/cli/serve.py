@@ -64,7 +64,7 @@ def command(out: Path, **choices: Any) -> None:
     """
     from functools import partial
 
-    from tubelet.recipe import extractor_of
+    from tubelet.extraction.recipe import extractor_of
 
     try:
         from tubelet.serve.app import Settings

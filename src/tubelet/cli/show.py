@@ -37,7 +37,7 @@ def command(path: str, as_json: bool, debug: bool) -> None:
 
     Example: tubelet show features/arm_wrestling.npy
     """
-    from tubelet.store.base import CODECS, load
+    from tubelet.store.folder import CODECS, load
 
     if Path(path).is_dir():
         raise UsageError(
@@ -52,7 +52,7 @@ def command(path: str, as_json: bool, debug: bool) -> None:
         record = {**features_record(features)}
     else:
         from tubelet.decode.base import open_video
-        from tubelet.recording import source_facts
+        from tubelet.extraction.recording import source_facts
 
         with open_video(path) as reader:
             record = source_facts(reader.info)

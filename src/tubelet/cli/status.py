@@ -10,7 +10,7 @@ import click
 
 from tubelet.cli.options import DEBUG
 from tubelet.cli.places import Out
-from tubelet.store.objects import ObjectFolder
+from tubelet.store.remote.objects import ObjectFolder
 
 
 @click.command(name="status")
@@ -22,10 +22,10 @@ def command(out: Path | ObjectFolder, as_json: bool, debug: bool) -> None:
 
     Example: tubelet status features/
     """
-    from tubelet.meter import in_words
-    from tubelet.scale.drain import span
-    from tubelet.scale.status import status_of
-    from tubelet.store.brought import brought
+    from tubelet.cli.interrupt import span
+    from tubelet.machine.timing import in_words
+    from tubelet.run.status import status_of
+    from tubelet.store.remote.fetch_folder import brought
 
     if isinstance(out, ObjectFolder):
         with brought(out.url, arrays=False) as path:

@@ -29,7 +29,7 @@ def command(recipe: Path, out: Path | None, only_plan: bool, **choices: Any) -> 
     The same command goes on where a stopped run was. Several devices:
     torchrun --nproc-per-node 8 -m tubelet train RECIPE
 
-    Example: tubelet train recipe.py --plan
+    Example: tubelet train extraction/recipe.py --plan
     """
     from tubelet.train.config import load_recipe, plan_of
     from tubelet.train.devices import Device, joined

@@ -25,7 +25,7 @@ def command(out: Path, no_plan: bool, as_json: bool, debug: bool) -> int:
 
     Example: tubelet verify features/
     """
-    from tubelet.verify import verify
+    from tubelet.rows.verify import verify
 
     verdict = verify(out, plan=not no_plan)
     if as_json:

@@ -17,17 +17,14 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
+from tubelet.decode.types import Color
 from tubelet.errors import UnknownName, UsageError, VideoError, did_you_mean
 from tubelet.types import VideoReader
 
 if TYPE_CHECKING:
     from tubelet.decode.scan import Timeline
-
-Color = Literal["auto", "legacy601"]
-"""auto: matrix and range of the file's tags, FFmpeg's default where it has none.
-legacy601: the 601 limited-range matrix whatever the tags say, as older tools decoded."""
 
 BACKENDS = ("pyav", "torchcodec", "frames", "synthetic")
 SYNTHETIC = "synthetic:"

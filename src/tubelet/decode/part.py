@@ -26,10 +26,10 @@ from av.packet import Packet
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
-from tubelet.decode.base import Color
 from tubelet.decode.container import open_container, reason, time_base, video_stream
 from tubelet.decode.pyav import PyAVFrame, PyAVReader
 from tubelet.decode.scan import Timeline
+from tubelet.decode.types import Color
 from tubelet.errors import NotSplittable
 from tubelet.types import DecodeEvents, Image
 

@@ -24,7 +24,6 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tubelet.decode.base import Color
 from tubelet.decode.clock import Clock, DecodeOrder, DisplayOrder
 from tubelet.decode.container import (
     MAX_PIXELS,
@@ -42,6 +41,7 @@ from tubelet.decode.container import (
 )
 from tubelet.decode.damage import Damage
 from tubelet.decode.picture import ToRGB, orientation
+from tubelet.decode.types import Color
 from tubelet.errors import EmptyVideo, UnsupportedVideo
 from tubelet.types import Box, DecodeEvents, Image, VideoInfo
 

@@ -32,7 +32,7 @@ from tubelet.decode.container import (
 from tubelet.decode.damage import promised_end
 from tubelet.decode.holes import Holes
 from tubelet.errors import EmptyVideo
-from tubelet.pulse import PULSE
+from tubelet.machine.heartbeat import PULSE
 from tubelet.types import DecodeEvents, VideoReader
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tubelet.decode.base import Color
 from tubelet.decode.container import open_container, start_time, video_stream
 from tubelet.decode.pyav import PyAVReader
 from tubelet.decode.scan import scan
+from tubelet.decode.types import Color
 from tubelet.errors import DamagedVideo, UnsupportedVideo, UsageError
 from tubelet.types import DecodeEvents, Image, VideoInfo
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from tubelet.config import stable_hash
 from tubelet.errors import StoreError
-from tubelet.flow.base import Packed
+from tubelet.flow.types import Packed
 
 CHUNK = 64
 """First frames that one file stands for."""

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import StoreError
-from tubelet.flow.base import Field, FlowConfig, Packed
+from tubelet.flow.base import FlowConfig
+from tubelet.flow.types import Field, Packed
 
 HEADER = 1 << 14
 """Bytes kept for the header of a safetensors file; spaces fill what it does not need."""

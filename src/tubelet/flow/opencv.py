@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import UsageError
-from tubelet.flow.base import Field, FlowMethod, Setting
+from tubelet.flow.types import Field, FlowMethod, Setting
 
 INSTALL = "pip install 'tubelet[flow]'"
 

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.flow.base import Field
+from tubelet.flow.types import Field
 from tubelet.types import Image
 
 # Steps between the corners of the wheel, chosen by Baker et al. for even perceived change.

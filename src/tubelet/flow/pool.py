@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import VideoError
-from tubelet.flow.base import FlowConfig, Packed, Setting, create_method, pack
+from tubelet.flow.base import FlowConfig, create_method, pack
 from tubelet.flow.opencv import grayscale
-from tubelet.pulse import PULSE
+from tubelet.flow.types import Packed, Setting
+from tubelet.machine.heartbeat import PULSE
 from tubelet.types import Image
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import UsageError, WeightsError
-from tubelet.flow.base import Field, Setting
+from tubelet.flow.types import Field, Setting
 
 STEP = 8
 """RAFT works on an eighth of the resolution: sides are padded to a multiple of it."""

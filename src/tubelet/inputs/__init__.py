@@ -4,8 +4,8 @@
 a tar and URLs to disk, `local.py` opens any of them, `again.py` finds the source of a sidecar.
 """
 
-from tubelet.inputs.again import find_source
 from tubelet.inputs.collect import Input, collect, is_frame_folder
+from tubelet.inputs.find_source import find_source
 from tubelet.inputs.local import fingerprint, on_disk, sampled, source_size
 from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 

@@ -16,7 +16,7 @@ from typing import IO
 
 from tubelet.errors import UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, Input, suffix_of
-from tubelet.pulse import PULSE
+from tubelet.machine.heartbeat import PULSE
 
 PIECE = 1 << 20
 

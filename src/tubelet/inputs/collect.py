@@ -28,7 +28,7 @@ from tubelet.inputs.types import (
     stem_of,
     suffix_of,
 )
-from tubelet.store.objects import object_scheme
+from tubelet.store.remote.objects import object_scheme
 
 __all__ = ["Input", "collect", "is_frame_folder"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tubelet.errors import UsageError
 from tubelet.inputs.types import SYNTHETIC, Input, is_url, stem_of
-from tubelet.store.objects import object_scheme
+from tubelet.store.remote.objects import object_scheme
 
 COLUMNS = ("path", "id", "start", "end")
 

@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
-from tubelet.cache import cache_folder
 from tubelet.config import stable_hash
 from tubelet.errors import VideoError
 from tubelet.inputs.archive import Archive
@@ -18,7 +17,8 @@ from tubelet.inputs.objects import facts as object_facts
 from tubelet.inputs.objects import fetched
 from tubelet.inputs.remote import fetch
 from tubelet.inputs.types import SYNTHETIC, Input, is_url
-from tubelet.store.objects import object_scheme
+from tubelet.machine.cache import cache_folder
+from tubelet.store.remote.objects import object_scheme
 
 SAMPLE = 1 << 16
 

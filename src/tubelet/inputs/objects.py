@@ -14,7 +14,7 @@ from typing import Any
 
 from tubelet.errors import UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, suffix_of
-from tubelet.store.objects import beating, open_url
+from tubelet.store.remote.objects import beating, open_url
 
 MARKS = ("size", "ETag", "etag", "crc32c", "md5Hash", "mtime", "LastModified", "updated")
 """Facts that change when an object does, by whatever name a store has for them."""

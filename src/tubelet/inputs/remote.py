@@ -17,12 +17,12 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tubelet import __version__
-from tubelet.cache import cache_folder
 from tubelet.errors import StoreError, UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, public_url, suffix_of
-from tubelet.pulse import PULSE
-from tubelet.store.atomic import atomic_file
-from tubelet.store.base import read_record, sha256_of, write_json
+from tubelet.machine.atomic import atomic_file
+from tubelet.machine.cache import cache_folder
+from tubelet.machine.heartbeat import PULSE
+from tubelet.store.folder import read_record, sha256_of, write_json
 
 LIMIT_VARIABLE = "TUBELET_MAX_DOWNLOAD"
 DEFAULT_LIMIT = 32 << 30

@@ -24,8 +24,8 @@ import torch
 from tubelet.config import from_plain, to_plain
 from tubelet.errors import TubeletError, WeightsError
 from tubelet.models import zoo
-from tubelet.models.nonlocal_block import NonLocals, insert_nonlocal
-from tubelet.models.weights.checkpoint import load_checkpoint
+from tubelet.models.blocks.nonlocal_block import NonLocals, insert_nonlocal
+from tubelet.models.weights.files.checkpoint import load_checkpoint
 from tubelet.models.weights.load import load_strictly
 
 KEY = "trained"

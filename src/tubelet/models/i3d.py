@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.layers import check_clip, check_taps, classifier, unrounded
+from tubelet.models.blocks.layers import check_clip, check_taps, classifier, unrounded
 from tubelet.types import ClipSpec
 
 HALF = (0.5, 0.5, 0.5)  # pixels in [0, 1] go to [-1, 1]

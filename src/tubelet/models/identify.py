@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from tubelet.errors import WeightsError
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
-from tubelet.models.weights.checkpoint import load_checkpoint
-from tubelet.models.weights.layout import Layout
+from tubelet.models.weights.files.checkpoint import load_checkpoint
+from tubelet.models.weights.layouts.base import Layout
 from tubelet.models.weights.load import find_layout
 from tubelet.types import ClipSpec
 

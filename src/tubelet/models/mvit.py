@@ -32,18 +32,8 @@ from typing import Literal, cast
 from torch import Tensor, nn
 
 from tubelet.errors import ClipError, UsageError
-from tubelet.models.layers import check_clip, check_taps, classifier, scores
-from tubelet.models.pooling_attention import (
-    AttentionVariant,
-    Drop,
-    Mlp,
-    PoolingAttention,
-    SkipPool,
-    init_weights,
-    layer_norm,
-)
-from tubelet.models.positions import Tokens, rebuilt, to_map
-from tubelet.models.trunk import (
+from tubelet.models.blocks.layers import check_clip, check_taps, classifier, scores
+from tubelet.models.blocks.mvit_schedule import (
     ONE,
     TWO,
     Pooling,
@@ -57,6 +47,16 @@ from tubelet.models.trunk import (
     staged,
     width_schedule,
 )
+from tubelet.models.blocks.pooling_attention import (
+    AttentionVariant,
+    Drop,
+    Mlp,
+    PoolingAttention,
+    SkipPool,
+    init_weights,
+    layer_norm,
+)
+from tubelet.models.blocks.positions import Tokens, rebuilt, to_map
 from tubelet.types import ClipSpec
 
 Activation = Literal["softmax", "sigmoid", "none"]

@@ -25,8 +25,8 @@ from tubelet.models.zoo import DEFAULT_MODEL, Entry, list_models
 if TYPE_CHECKING:
     from torch import nn
 
-    from tubelet.models.weights.checkpoint import Checkpoint
-    from tubelet.models.weights.download import Progress
+    from tubelet.models.weights.fetch.download import Progress
+    from tubelet.models.weights.files.checkpoint import Checkpoint
 
 __all__ = ["DEFAULT_MODEL", "create_model", "list_models"]
 
@@ -150,7 +150,7 @@ def _from_yaml(path: str, weights: str | Path | _Unset | None) -> nn.Module:
             f"{path!r} describes a network; give its weights= (--weights FILE), "
             "or weights=None for random ones"
         )
-    from tubelet.models.pyslowfast_yaml import network
+    from tubelet.models.pyslowfast.yaml import network
 
     family, config = network(path)
 
@@ -215,7 +215,7 @@ def _released(entry: Entry, *, progress: Progress | None) -> nn.Module:
         model = _joined(rgb, flow, model_id=entry.id, entry=entry)
         setattr(model, "weights_id", entry.id)  # noqa: B010
         return model
-    from tubelet.models.weights.fetch import fetched
+    from tubelet.models.weights.fetch.released import fetched
     from tubelet.models.weights.load import load_into
 
     found = fetched(entry, lambda: _build(entry.arch, entry), progress=progress)
@@ -236,7 +236,7 @@ def _from_file(
     path: Path, build: Callable[..., Any], *, entry: Entry | None, model_id: str
 ) -> nn.Module:
     """The network of `build(num_classes=)` with the user's weights; as many classes as they."""
-    from tubelet.models.weights.checkpoint import load_checkpoint
+    from tubelet.models.weights.files.checkpoint import load_checkpoint
     from tubelet.models.weights.load import convert, load_strictly
 
     if not (path.exists() or path.with_name(path.name + ".index").exists()):

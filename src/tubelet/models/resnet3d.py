@@ -37,7 +37,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from tubelet.models.layers import (
+from tubelet.models.blocks.layers import (
     check_clip,
     check_taps,
     classifier,
@@ -47,8 +47,8 @@ from tubelet.models.layers import (
     scores,
     windows,
 )
-from tubelet.models.nonlocal_block import Form, NonLocals
-from tubelet.models.pathway import (
+from tubelet.models.blocks.nonlocal_block import Form, NonLocals
+from tubelet.models.blocks.resnet import (
     C2D,
     I3D,
     I3D_HEAVY,

@@ -30,27 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import UsageError
-from tubelet.models.layers import check_taps, classifier, scores
-from tubelet.models.mvit import (
-    CLIP_16X4,
-    IMAGE,
-    Activation,
-    check_size,
-    normed_mean,
-    patch_embedding,
-    resized_clip,
-    transformer_taps,
-)
-from tubelet.models.pooling_attention import (
-    Drop,
-    Mlp,
-    PoolingAttention,
-    init_weights,
-    layer_norm,
-)
-from tubelet.models.positions import Tokens, rebuilt, to_map
-from tubelet.models.reversible import Seeds, draw_seeds, run_plain, run_reversible
-from tubelet.models.trunk import (
+from tubelet.models.blocks.layers import check_taps, classifier, scores
+from tubelet.models.blocks.mvit_schedule import (
     Kernel,
     Pooling,
     Trunk,
@@ -61,6 +42,25 @@ from tubelet.models.trunk import (
     pooling_schedule,
     staged,
     width_schedule,
+)
+from tubelet.models.blocks.pooling_attention import (
+    Drop,
+    Mlp,
+    PoolingAttention,
+    init_weights,
+    layer_norm,
+)
+from tubelet.models.blocks.positions import Tokens, rebuilt, to_map
+from tubelet.models.blocks.reversible import Seeds, draw_seeds, run_plain, run_reversible
+from tubelet.models.mvit import (
+    CLIP_16X4,
+    IMAGE,
+    Activation,
+    check_size,
+    normed_mean,
+    patch_embedding,
+    resized_clip,
+    transformer_taps,
 )
 from tubelet.types import ClipSpec
 

@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.errors import ClipError, UsageError
-from tubelet.models.layers import (
+from tubelet.models.blocks.layers import (
     check_clip,
     check_taps,
     classifier,
@@ -47,8 +47,8 @@ from tubelet.models.layers import (
     scores,
     windows,
 )
-from tubelet.models.nonlocal_block import NonLocals
-from tubelet.models.pathway import (
+from tubelet.models.blocks.nonlocal_block import NonLocals
+from tubelet.models.blocks.resnet import (
     DEPTHS,
     NO_NONLOCALS,
     SLOW,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tubelet.errors import UsageError
 from tubelet.models import i3d
-from tubelet.models.layers import check_clip, check_taps
+from tubelet.models.blocks.layers import check_clip, check_taps
 from tubelet.types import ClipSpec
 
 JOINED = ("grid", "dense_logits", "pool")

@@ -30,7 +30,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models.layers import (
+from tubelet.models.blocks.layers import (
     check_clip,
     check_taps,
     classifier,

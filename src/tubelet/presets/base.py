@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from tubelet.flow.base import Rounding
-from tubelet.transform import ViewConfig
+from tubelet.clips.transform import ViewConfig
+from tubelet.clips.windows import Index, Resample, Tail, WindowConfig
+from tubelet.flow.types import Rounding
 from tubelet.types import ClipSpec
-from tubelet.window import Index, Resample, Tail, WindowConfig
 
 Offset = Literal["half-window", "half-stride", "window-start", "proportional"]
 

@@ -8,10 +8,10 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.insight import cells
 from tubelet.report.gather import Detail
 from tubelet.report.pixels import colours, png_uri
 from tubelet.report.words import clock, span
+from tubelet.rows.similarity import cells
 
 WIDTH, GUTTER, RIGHT = 760, 150, 10
 STRIP, GAP, CURVE, AXIS = 17, 4, 50, 24

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.collection import Collection
 from tubelet.errors import StoreError, WeightsError
-from tubelet.insight import (
+from tubelet.report.pixels import Sheet
+from tubelet.rows.collection import Collection
+from tubelet.rows.scores import Scores
+from tubelet.rows.similarity import (
     Neighbours,
     boundaries,
     moments,
@@ -25,8 +27,6 @@ from tubelet.insight import (
     self_similarity,
     shrink,
 )
-from tubelet.report.pixels import Sheet
-from tubelet.scores import Scores
 from tubelet.store.listing import read_failures
 
 PAIRS = 6000

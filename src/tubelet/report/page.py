@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from tubelet import __version__
-from tubelet.report.build import Choices, ModelReport
+from tubelet.report.model import Choices, ModelReport
 from tubelet.report.pixels import VIRIDIS
 from tubelet.report.sections import details, recipe, videos
 from tubelet.report.style import script, style

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tubelet.clips.gather import Row
+from tubelet.clips.modality import pictures
+from tubelet.clips.transform import Prepared, ViewConfig
 from tubelet.decode.base import open_video
-from tubelet.encode import jpeg
+from tubelet.decode.encode import jpeg
 from tubelet.errors import VideoError
-from tubelet.gather import Row
+from tubelet.extraction.lanes import Lane, each_row
+from tubelet.extraction.recording import Tally
 from tubelet.inputs import find_source, on_disk
-from tubelet.lanes import Lane, each_row
-from tubelet.modality import pictures
-from tubelet.recording import Tally
 from tubelet.store.png import write_png
-from tubelet.transform import Prepared, ViewConfig
 from tubelet.types import Image
 
 THUMB = 128

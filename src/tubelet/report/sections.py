@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
-from tubelet.insight import cells
-from tubelet.report.build import ModelReport
 from tubelet.report.charts import Timeline, matrix
 from tubelet.report.gather import Classes, Detail, Line
 from tubelet.report.html import figure, note
+from tubelet.report.model import ModelReport
 from tubelet.report.pixels import Sheet
 from tubelet.report.words import clock, count, sentences, span
+from tubelet.rows.similarity import cells
 
 RUNS = 8
 

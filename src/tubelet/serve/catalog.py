@@ -19,12 +19,12 @@ from threading import Event, Lock, Thread
 from typing import Any, Literal
 
 from tubelet.errors import StoreError, TubeletError, UsageError
-from tubelet.store.base import read_record
+from tubelet.rows.verify import check_record
 from tubelet.store.failures import Failures
+from tubelet.store.folder import read_record
 from tubelet.store.ids import check_id
 from tubelet.store.listing import Finished, read_folder
 from tubelet.types import Features
-from tubelet.verify import check_record
 
 State = Literal["done", "warned", "failed", "unreadable"]
 

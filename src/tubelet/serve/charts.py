@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.collection import Collection
 from tubelet.errors import StoreError, UsageError
-from tubelet.insight import align, cross_similarity, flat, normalise, pca, shrink
+from tubelet.rows.collection import Collection
+from tubelet.rows.similarity import align, cross_similarity, flat, normalise, pca, shrink
 from tubelet.serve.library import Library
 from tubelet.types import Features
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.collection import Collection, load_collection
 from tubelet.errors import StoreError, TubeletError, UsageError, WeightsError
-from tubelet.insight import boundaries, flat, normalise, novelty
-from tubelet.scores import Scores, scores_of
-from tubelet.search import Hit, Searcher, searcher_for
+from tubelet.rows.collection import Collection, load_collection
+from tubelet.rows.scores import Scores, scores_of
+from tubelet.rows.search import Hit, Searcher, searcher_for
+from tubelet.rows.similarity import boundaries, flat, normalise, novelty
 from tubelet.serve.catalog import Catalog, Entry, Missing
 from tubelet.types import Features
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.decode.base import open_video
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import TubeletError
 from tubelet.inputs import Input
 from tubelet.serve.children import Child, ChildFailed, Line, bound

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import UsageError, VideoError
-from tubelet.recipe import extractor_of
+from tubelet.extraction.recipe import extractor_of
 from tubelet.serve.catalog import Catalog, Entry
 from tubelet.serve.guard import Policy
 from tubelet.serve.library import Library
 from tubelet.serve.preview import Previews
 from tubelet.serve.sources import Sources
 from tubelet.serve.uploads import SPACE, Build, Limits, Uploads
-from tubelet.store.base import RECIPE
+from tubelet.store.folder import RECIPE
 from tubelet.store.listing import read_folder
 
 

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from tubelet.errors import TubeletError
 from tubelet.inputs import Input
-from tubelet.scale.job import Job, Outcome
+from tubelet.run.job import Job, Outcome
 from tubelet.serve.catalog import Missing, key_of
 from tubelet.serve.children import Child, ChildFailed, Line, bound
 from tubelet.serve.sniff import HEAD, media_type
 from tubelet.store.failures import Failure, Failures
 
 if TYPE_CHECKING:
-    from tubelet.pipeline import Extractor
+    from tubelet.extraction.extractor import Extractor
 
 Build = Callable[[Mapping[str, Any]], "Extractor"]
 """A recipe -> the extractor that made the run."""
@@ -276,7 +276,7 @@ def extraction_main(line: Line, build: Build, recipe: Mapping[str, Any], digest:
     """The child: [id, video, OUT, format] -> {"state", "message", "rows"}. The model is loaded
     with the first order and stays."""
     from tubelet.config import stable_hash
-    from tubelet.scale.local import run
+    from tubelet.run.run import run
 
     bound()
     extractor: Extractor | None = None

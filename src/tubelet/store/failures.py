@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import StoreError
-from tubelet.store.atomic import atomic_file
-from tubelet.store.base import json_bytes
-from tubelet.store.owner import locked
+from tubelet.machine.atomic import atomic_file
+from tubelet.machine.locks import locked
+from tubelet.store.folder import json_bytes
 
 NAME = "failures.jsonl"
 LOCK = ".tubelet/lock"

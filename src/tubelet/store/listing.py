@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import StoreError, UsageError
-from tubelet.store.base import RECIPE, RESERVED, load, read_record
 from tubelet.store.failures import Failures
+from tubelet.store.folder import RECIPE, RESERVED, load, read_record
 from tubelet.types import Features
 
 

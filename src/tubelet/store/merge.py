@@ -10,8 +10,8 @@ from typing import Any
 
 from tubelet.config import differences
 from tubelet.errors import RecipeMismatch, StoreError, UsageError
-from tubelet.store.atomic import atomic_file
-from tubelet.store.base import RECIPE, json_bytes, write_json
+from tubelet.machine.atomic import atomic_file
+from tubelet.store.folder import RECIPE, json_bytes, write_json
 from tubelet.store.listing import Finished, read_failures, read_folder
 
 

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from tubelet.errors import RecipeMismatch, StoreError
+from tubelet.machine.atomic import atomic_file
 from tubelet.models.described import KEY, Description
 from tubelet.models.weights.load import FORMAT
-from tubelet.store.atomic import atomic_file
 
 CHECKPOINT = "checkpoint.pt"
 SCHEMA = 1

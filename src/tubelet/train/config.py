@@ -199,7 +199,7 @@ def _with_norm(found: Plan, only: Any, norm: Norm) -> Plan:
 def _check_sizes(config: TrainConfig, network: Any, found: Plan) -> None:
     """Refuse shapes that the network cannot take, before anything runs."""
     if is_transformer(network):
-        from tubelet.models.trunk import patch_grid
+        from tubelet.models.blocks.mvit_schedule import patch_grid
 
         if config.multigrid is not None and config.multigrid.short_cycle:
             raise UsageError(

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tubelet.clips.views import TARGET_FPS
+from tubelet.clips.windows import linspace_indices
 from tubelet.decode.base import open_video, scan_video
 from tubelet.errors import DamagedVideo, EmptyVideo, UsageError, VideoError
 from tubelet.train.augment import Augment, training_clip
 from tubelet.train.batches import Batch, Draw
 from tubelet.train.samples import Sample
 from tubelet.types import ClipSpec
-from tubelet.views import TARGET_FPS
-from tubelet.window import linspace_indices
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def training_indices(
     n: int, fps: float, clip: ClipSpec, generator: np.random.Generator
 ) -> list[int]:
     """Frame indices [W] of a random clip of a video of n frames at `fps`, in the way that the
-    weights' views are placed (see `views.py`), at a random place.
+    weights' views are placed (see `clips/views.py`), at a random place.
     """
     if clip.sampling == "uniform":
         edges = [round((n - 1) / clip.frames * i) for i in range(clip.frames + 1)]

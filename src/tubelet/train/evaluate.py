@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from tubelet.config import differences
 from tubelet.errors import RecipeMismatch, UsageError, VideoError
+from tubelet.machine.atomic import atomic_file
 from tubelet.models import zoo
-from tubelet.store.atomic import atomic_file
-from tubelet.store.base import read_record, write_json
+from tubelet.store.folder import read_record, write_json
 from tubelet.train import metrics
 from tubelet.train.chart import confusion_svg
 from tubelet.train.samples import Sample, Split
@@ -179,7 +179,7 @@ class Evaluation:
             svg = confusion_svg(metrics.confusion(scores, labels), self.split.classes)
             _write_text(self.out / "confusion.svg", svg)
         if importlib.util.find_spec("pyarrow") is not None:
-            from tubelet.store.table import write_table
+            from tubelet.store.export.table import write_table
 
             columns = {
                 "path": [s.path for s in samples],

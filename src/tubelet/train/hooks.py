@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tubelet.models.layers import exact_if_short
+from tubelet.models.blocks.layers import exact_if_short
 from tubelet.train.norm import not_recording
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tubelet.errors import FeatureError, UsageError, VideoError
-from tubelet.models.positions import fit_all
+from tubelet.models.blocks.positions import fit_all
 from tubelet.train import metrics
 from tubelet.train.augment import mix
 from tubelet.train.batches import Batch, epoch_batches

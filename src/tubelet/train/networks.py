@@ -15,12 +15,13 @@ from typing import Any
 from torch import nn
 
 from tubelet.errors import UsageError, did_you_mean
-from tubelet.models import mvit, pathway, registry, resnet3d, revmvit, slowfast, x3d, zoo
+from tubelet.models import mvit, registry, resnet3d, revmvit, slowfast, x3d, zoo
+from tubelet.models.blocks import resnet as pathway
+from tubelet.models.blocks.mvit_schedule import Trunk as TransformerTrunk
+from tubelet.models.blocks.mvit_schedule import staged
+from tubelet.models.blocks.nonlocal_block import NonLocals, insert_nonlocal
+from tubelet.models.blocks.positions import fit_all
 from tubelet.models.described import Description
-from tubelet.models.nonlocal_block import NonLocals, insert_nonlocal
-from tubelet.models.positions import fit_all
-from tubelet.models.trunk import Trunk as TransformerTrunk
-from tubelet.models.trunk import staged
 from tubelet.types import ClipSpec
 
 SMALL_CLIP = ClipSpec(8, 2, 64, 64)
@@ -130,7 +131,7 @@ def find_config(name: str) -> tuple[ModuleType, Any]:
     if name in SMALL:
         return SMALL[name]()
     if name.endswith((".yaml", ".yml")):
-        from tubelet.models.pyslowfast_yaml import network
+        from tubelet.models.pyslowfast.yaml import network
 
         return network(name)
     if name.endswith("_small"):
@@ -211,7 +212,7 @@ def _load(network: Network, model: nn.Module) -> None:
         source = registry.create_model(network.name)
         tensors = source.state_dict()
     else:
-        from tubelet.models.weights.checkpoint import load_checkpoint
+        from tubelet.models.weights.files.checkpoint import load_checkpoint
 
         path = Path(str(network.weights))
         if not path.is_file():

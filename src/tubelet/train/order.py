@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.encode import Encoding, encode
+from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.types import Image
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from tubelet.config import to_plain
 from tubelet.errors import UsageError
+from tubelet.machine.atomic import atomic_file
 from tubelet.models.registry import BEST
-from tubelet.store.atomic import atomic_file
-from tubelet.store.base import write_json
+from tubelet.store.folder import write_json
 from tubelet.train.checkpoint import (
     CHECKPOINT,
     load_state,

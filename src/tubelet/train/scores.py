@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tubelet.clips.transform import prepare, to_clip, view_config
+from tubelet.clips.views import view_indices
 from tubelet.train.data import count_frames, read_frames
-from tubelet.transform import prepare, to_clip, view_config
-from tubelet.views import view_indices
 
 
 def video_scores(

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.models.blocks.pooling_attention import Pool, PoolingAttention
+from tubelet.models.blocks.positions import RelativePosition, resize_table
 from tubelet.models.fast.tokens import PackedLinear, TokenPool, packed, pieces, product
-from tubelet.models.pooling_attention import Pool, PoolingAttention
-from tubelet.models.positions import RelativePosition, resize_table
 
 
 class Relative(nn.Module):

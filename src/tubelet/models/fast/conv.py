@@ -22,10 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tubelet.models import i3d, pathway, slowfast, x3d
+from tubelet.models import i3d, slowfast, x3d
+from tubelet.models.blocks import resnet as pathway
+from tubelet.models.blocks.nonlocal_block import NonLocal
 from tubelet.models.fast.fused import FusedConv
 from tubelet.models.fast.tokens import pieces, product
-from tubelet.models.nonlocal_block import NonLocal
 
 Fuse = Callable[..., FusedConv]
 """FusedConv for one device and type."""

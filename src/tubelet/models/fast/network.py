@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tubelet.models.layers import check_clip
+from tubelet.models.blocks.layers import check_clip
 from tubelet.models.zoo import ORIGIN
 
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelet.models.blocks.mvit_schedule import Grid
+from tubelet.models.blocks.pooling_attention import Mlp, Pool, SkipPool
 from tubelet.models.fast.fused import FusedConv, LaidOut
-from tubelet.models.pooling_attention import Mlp, Pool, SkipPool
-from tubelet.models.trunk import Grid
 
 PIECE = 1 << 20
 """Numbers in the widest intermediate of a piece: 4 MB in float32."""

@@ -27,9 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
-from tubelet.models import positions
-from tubelet.models.weights import pyslowfast, pyslowfast_mvit
-from tubelet.models.weights.checkpoint import load_checkpoint
+from tubelet.models.blocks import positions
+from tubelet.models.weights.files.checkpoint import load_checkpoint
+from tubelet.models.weights.layouts import pyslowfast, pyslowfast_mvit
 from tubelet.models.weights.load import FORMAT, save_atomically
 
 RESNET_STAGES = {"layer1": "res2", "layer2": "res3", "layer3": "res4", "layer4": "res5"}

@@ -5,18 +5,21 @@ file --checkpoint.load_checkpoint--> flat dict --Layout--> our names --strict-->
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
-from tubelet.models.weights import (
-    cache,
+from tubelet.models.weights.fetch import cache
+from tubelet.models.weights.files.checkpoint import Checkpoint, load_checkpoint
+from tubelet.models.weights.layouts import (
     caffe2,
     inception,
     mmaction2,
@@ -26,8 +29,7 @@ from tubelet.models.weights import (
     selfsupervised,
     torchvision,
 )
-from tubelet.models.weights.checkpoint import Checkpoint, load_checkpoint
-from tubelet.models.weights.layout import Converted, Layout
+from tubelet.models.weights.layouts.base import Converted, Layout
 
 FORMAT = "tubelet-1"
 
@@ -128,6 +130,18 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], *, where: str
         for key, value in wanted.items():
             if key in tensors:
                 value.copy_(tensors[key])
+
+
+def digest_of(model: Any) -> str:
+    """SHA-256 of the released weights file; of the numbers where weights are in no file."""
+    known = getattr(model, "weights_sha256", None)
+    if known:
+        return known
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def save(model: nn.Module, path: Path, *, metadata: Mapping[str, str]) -> None:

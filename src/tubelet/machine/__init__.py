@@ -1,0 +1,1 @@
+"""What any program needs: processes, heartbeat, timing, cache folder, prefetch, files, locks."""

@@ -1,0 +1,1 @@
+"""PySlowFast's YAML files as descriptions of networks."""

@@ -1,0 +1,1 @@
+"""Key names of every released layout, mapped to ours."""

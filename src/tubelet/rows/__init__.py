@@ -1,0 +1,1 @@
+"""Looking at stored rows: sets, similarity, scores, comparison, annotations, search."""

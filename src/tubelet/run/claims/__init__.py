@@ -1,0 +1,1 @@
+"""Who works on what, when several runs share one output."""

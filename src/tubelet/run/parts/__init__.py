@@ -1,0 +1,1 @@
+"""Long videos in parts that are read at once."""

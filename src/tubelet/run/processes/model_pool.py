@@ -1,0 +1,153 @@
+"""Models that decoders share: the parent passes requests on to whichever model process is free.
+
+    decoder ── rows ──▶ queue ──▶ model process with the least to do ── values ──▶ the decoder
+
+A decoder asks for one batch of windows at a time and waits for it, so the queue is never longer
+than there are decoders. A model process that dies or hangs is replaced; the request that it had is
+tried again, at most ATTEMPTS times, the frames still lie on the decoder's shelf.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tubelet.errors import TubeletError
+from tubelet.run.processes.child_process import Hand
+from tubelet.run.processes.start import ending
+
+ATTEMPTS = 3
+"""How often something is tried whose process died."""
+
+AT_HAND = 2
+"""Requests of a model process: the one that it computes, and the next."""
+
+
+class WorkerDied(TubeletError):
+    """The process that had it died, more than once."""
+
+
+class TimeLimit(TubeletError):
+    """Nothing came for too long."""
+
+
+@dataclass(eq=False)
+class Request:
+    """seat: the decoder that asks. life: which of the processes that sat there. work: what the
+    model process is sent."""
+
+    seat: int
+    life: int
+    work: Any
+    tried: int = 0
+
+
+@dataclass(eq=False)
+class _Desk:
+    """A model process and its requests, the one that it computes first."""
+
+    hand: Hand
+    requests: deque[Request] = field(default_factory=deque[Request])
+    last_seat: int = -1
+
+
+Answer = Callable[[Request, str, Any], None]
+"""Tell the decoder: ("made", rows) or ("error", exception)."""
+
+
+class Lender:
+    """The model processes of a run, as their parent sees them."""
+
+    def __init__(
+        self, hire: Callable[[str | None], Hand], devices: Sequence[str | None], answer: Answer
+    ) -> None:
+        self._hire, self._answer = hire, answer
+        self._desks = [_Desk(hire(device)) for device in devices]
+        self._queue: deque[Request] = deque()
+        self.broken: str | None = None
+
+    def pipes(self) -> list[Any]:
+        return [desk.hand.pipe for desk in self._desks]
+
+    def hands(self) -> list[Hand]:
+        return [desk.hand for desk in self._desks]
+
+    def ask(self, request: Request) -> None:
+        """A decoder wants rows."""
+        self._queue.append(request)
+        self._deal()
+
+    def forget(self, seat: int) -> None:
+        """That decoder is gone; what is computed for it already is thrown away when it comes."""
+        self._queue = deque(request for request in self._queue if request.seat != seat)
+        for request in [r for desk in self._desks for r in desk.requests if r.seat == seat]:
+            request.tried = ATTEMPTS
+
+    def hear(self, pipe: Any) -> None:
+        """A model process has said something, or is dead."""
+        desk = next(desk for desk in self._desks if desk.hand.pipe is pipe)
+        try:
+            what, value = pipe.recv()
+        except (EOFError, OSError):
+            self._lost(desk)
+            return
+        desk.hand.greeted = True
+        if what != "ready":
+            self._answer(desk.requests.popleft(), what, value)
+        self._deal()
+
+    def watch(self, elapsed_s: float, limit_s: float) -> None:
+        """End the model processes that give no row for the time limit."""
+        for desk in list(self._desks):
+            if desk.hand.is_silent(elapsed_s, limit_s):
+                desk.hand.process.kill()
+                self._lost(desk, silent_s=limit_s * desk.hand.limits)
+
+    def _deal(self) -> None:
+        """To the one with the least to do; between equals, to the one that had this decoder's last
+        request, since it may know most of the frames."""
+        while self._queue:
+            seat = self._queue[0].seat
+            free = [d for d in self._desks if len(d.requests) < AT_HAND]
+            if not free:
+                return
+            desk = min(free, key=lambda d: (len(d.requests), d.last_seat != seat))
+            request = self._queue.popleft()
+            try:
+                desk.hand.pipe.send(request.work)
+            except OSError:  # it is dead, which its pipe will say
+                self._queue.appendleft(request)
+                return
+            desk.requests.append(request)
+            desk.last_seat = seat
+
+    def _lost(self, desk: _Desk, silent_s: float | None = None) -> None:
+        hand = desk.hand
+        hand.ended = True
+        hand.process.join()
+        self._desks.remove(desk)
+        hand.pipe.close()
+        if not hand.greeted:
+            self.broken = f"a model could not start: its process ended with {ending(hand.process)}"
+            return
+        self._queue.extendleft(reversed(list(desk.requests)[1:]))
+        if desk.requests:
+            self._again(desk.requests[0], ending(hand.process), silent_s)
+        self._desks.append(_Desk(self._hire(hand.device)))
+        self._deal()
+
+    def _again(self, request: Request, how: str, silent_s: float | None) -> None:
+        request.tried += 1
+        if silent_s is not None:
+            text = (
+                f"the model gave no row for {silent_s:g} s, so its process was killed; if that is "
+                "only slow, allow more with --timeout and run again with --retry-failed"
+            )
+            self._answer(request, "error", TimeLimit(text))
+        elif request.tried < ATTEMPTS:
+            self._queue.appendleft(request)
+        else:
+            text = f"the process of its model ended with {how}; tried {ATTEMPTS} times"
+            self._answer(request, "error", WorkerDied(text))

@@ -1,0 +1,300 @@
+"""`--workers N`: processes that share one run. The parent hands out videos and hears of them.
+
+        parent ──── next video ───▶ worker 1 ─┐
+           ▲  └──── next video ───▶ worker 2 ─┤  each extracts and stores by itself
+           └──────── events ──────────────────┘
+
+A worker that dies (a decoder that crashes, memory that runs out) fails the videos that it had and
+is replaced. So does one that gives no sign of life for the time limit, `Job.timeout`: it is killed.
+A worker whose parent is gone drops its video and ends.
+
+`--decoders N`: the workers only decode and store, their models run in processes that all of them
+share (`lender.py`). A video whose decoder dies is tried again, at most ATTEMPTS times.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from typing import Any, cast
+
+from tubelet.errors import StoreError
+from tubelet.extraction.extractor import Extractor
+from tubelet.inputs import Input
+from tubelet.machine.atomic import sweep
+from tubelet.machine.heartbeat import CELLS, READING, Sign, read_sign
+from tubelet.machine.process import patient_children
+from tubelet.machine.timing import COUNTERS, Works
+from tubelet.run.claims.disk import HIDDEN, Claims, stale_files
+from tubelet.run.job import Job, Outcome, Reporter, Stopping, books, nobody
+from tubelet.run.processes import children
+from tubelet.run.processes.child_process import Hand
+from tubelet.run.processes.children import Order, Terms
+from tubelet.run.processes.frame_buffer import size_of
+from tubelet.run.processes.model_pool import ATTEMPTS, Lender, Request
+from tubelet.run.processes.start import GRACE_S, TICK_S, ending, start_method
+from tubelet.run.worker import attempts_of
+from tubelet.store.failures import Failure
+from tubelet.store.folder import Folder
+
+
+def run_workers(
+    job: Job,
+    extractors: Sequence[Extractor],
+    folders: Sequence[Folder],
+    claims: Claims,
+    report: Reporter,
+    stopping: Stopping = nobody,
+) -> int:
+    """As `local.run`, in several processes. The number of failed inputs."""
+    return Foreman(job, extractors, folders, report, stopping, claims.works).work()
+
+
+def terms_of(extractor: Extractor, devices: Sequence[str]) -> Terms:
+    """What a decoder process needs to know of a model. devices: where its rows are made."""
+    facts = extractor.run_facts()
+    if devices:
+        facts["device"] = ",".join(dict.fromkeys(devices))
+    return Terms(
+        extractor.name, extractor.names, extractor.options, extractor.lane,
+        extractor.batch_size, facts, size_of(extractor.lane, extractor.batch_size),
+    )  # fmt: skip
+
+
+class Foreman:
+    """The parent's side."""
+
+    def __init__(
+        self, job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder],
+        report: Reporter, stopping: Stopping, works: Works,
+    ) -> None:  # fmt: skip
+        self._job, self._folders, self._report = job, folders, report
+        self._stopping, self._works = stopping, works
+        self._meters: list[Sequence[int]] = []
+        import torch
+
+        # As many threads as here: the last bits of a sum depend on how many share it.
+        threads = torch.get_num_threads()
+        order = (replace(job, inputs=[]), folders, attempts_of(job), dict(os.environ), threads)
+        self._order = Order(pickle.dumps(order), pickle.dumps(list(extractors)))
+        self._context = start_method()
+        self._left = deque(job.inputs)
+        self._hands: list[Hand] = []
+        self._lender: Lender | None = None
+        self._memory: list[list[Any]] = []
+        terms = [terms_of(e, job.devices) for e in extractors]
+        self._sizes = [t.size for t in terms]
+        self._terms = replace(self._order, models=pickle.dumps(terms))
+        self._losses: dict[str, int] = {}
+        self._failed = 0
+        self._broken: str | None = None
+        self._looked = time.monotonic()
+
+    def work(self) -> int:
+        """Until every video is reported. StoreError when OUT stopped being writable."""
+        try:
+            self._start()
+            while any(not hand.ended for hand in self._hands):
+                self._listen()
+                if self._lender is not None and self._lender.broken:
+                    self._broken = self._lender.broken
+                    break
+        finally:
+            self._dismiss()
+        if self._broken is not None:
+            raise StoreError(self._broken)
+        return self._failed
+
+    def _start(self) -> None:
+        devices = self._job.devices or (None,)
+        wanted = max(self._job.workers, len(self._job.devices))
+        readers = min(self._job.decoders or wanted, len(self._job.inputs))
+        each = [devices[k % len(devices)] for k in range(min(wanted, readers))]
+        places = {"fetch": readers, "decode": readers, "model": len(each), "store": readers}
+        self._works.follow(self._counters, places)
+        if not self._job.decoders:
+            self._hands = [self._hire(device) for device in each]
+            return
+        array = self._context.RawArray
+        self._memory = [[array("B", size.bytes) for size in self._sizes] for _ in range(readers)]
+        self._lender = Lender(self._hire_model, each, self._answer)
+        self._hands = [self._hire(None, seat) for seat in range(readers)]
+
+    def _counters(self) -> list[int]:
+        """Of all processes there are and were."""
+        return [sum(meter[i] for meter in list(self._meters)) for i in range(COUNTERS)]
+
+    def _hire(self, device: str | None, seat: int = 0, life: int = 0) -> Hand:
+        """A worker, or a decoder."""
+        if self._lender is None:
+            return self._begin(children.worker, self._order, device)
+        hand = self._begin(children.decoder, self._terms, self._memory[seat], life)
+        hand.seat, hand.life = seat, life
+        return hand
+
+    def _hire_model(self, device: str | None) -> Hand:
+        return self._begin(children.model, self._order, device, self._memory, self._sizes)
+
+    def _begin(self, main: Any, order: Order, *more: Any) -> Hand:
+        ours, theirs = self._context.Pipe()
+        cells, meter = (self._context.RawArray("q", size) for size in (CELLS, COUNTERS))
+        self._meters.append(meter)
+        args = (theirs, (cells, meter), order, *more)
+        process = self._context.Process(target=main, args=args, daemon=True)
+        with patient_children():
+            process.start()
+        theirs.close()
+        device = more[0] if main is not children.decoder else None
+        return Hand(process, ours, cells, device)
+
+    def _listen(self) -> None:
+        """The next messages, the end of a worker, or the end of its time."""
+        hands = {hand.pipe: hand for hand in self._hands if not hand.ended}
+        limit = self._job.timeout
+        tick = min(TICK_S, limit / 4) if limit else None
+        lent = self._lender.pipes() if self._lender else []
+        for pipe in wait([*hands, *lent], tick):
+            if pipe not in hands:
+                assert self._lender is not None
+                self._lender.hear(pipe)
+                continue
+            hand = hands[cast("Connection", pipe)]
+            try:
+                self._hear(hand, *hand.pipe.recv())
+            except (EOFError, OSError):
+                self._lost(hand)
+        if limit and tick:
+            now = time.monotonic()
+            # While this process itself was stopped (Ctrl-Z), nobody was silent.
+            elapsed, self._looked = min(now - self._looked, 2 * tick), now
+            for hand in [hand for hand in hands.values() if not hand.ended]:
+                if hand.is_silent(elapsed, limit):
+                    hand.process.kill()
+                    self._lost(hand, stalled=True)
+            if self._lender:
+                self._lender.watch(elapsed, limit)
+
+    def _answer(self, request: Request, what: str, value: Any) -> None:
+        """Rows for a decoder that still lives; if it died just now, its pipe will say so."""
+        for hand in self._hands:
+            if (hand.seat, hand.life, hand.ended) == (request.seat, request.life, False):
+                with suppress(OSError):
+                    hand.pipe.send((what, value))
+
+    def _hear(self, hand: Hand, what: str, value: Any) -> None:
+        hand.greeted = True
+        if what == "next":
+            item = None if self._is_over() or not self._left else self._left.popleft()
+            if item is not None:
+                hand.busy[item.id] = item
+            hand.pipe.send(item)
+        elif what == "rows":
+            assert self._lender is not None
+            self._lender.ask(Request(hand.seat, hand.life, (hand.seat, *value)))
+        elif what == "advance":
+            if value[1] == 0:
+                hand.begun = value[0]
+            self._report.advance(*value)
+        elif what == "note":
+            self._report.note(value)
+        elif what == "done":
+            hand.busy.pop(value.id, None)
+            self._tell(value)
+        elif what == "broken":
+            self._broken = value
+        elif what == "end":
+            hand.ended = True
+
+    def _is_over(self) -> bool:
+        failed = self._failed and self._job.fail_fast
+        return self._broken is not None or bool(failed) or self._stopping()
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._failed += outcome.kind == "failed"
+        self._report.done(outcome)
+
+    def _lost(self, hand: Hand, *, stalled: bool = False) -> None:
+        """A worker died without a word, or was killed for its silence: the video that it read
+        failed (the videos whose windows were in the model, if it was there), another worker takes
+        its place."""
+        hand.ended = True
+        hand.process.join(GRACE_S)
+        sign, how = read_sign(hand.cells), ending(hand.process)
+        failed = self._blamed(hand, sign)
+        for item in hand.busy.values():
+            if item.id not in failed or (not stalled and self._may_retry(item)):
+                self._left.append(item)
+                continue
+            more = f"; tried {ATTEMPTS} times" if self._lender else ""
+            failure = _died(item, sign, how + more)
+            if stalled:
+                failure = _stalled(item, sign, self._job.timeout)
+            for book in books(self._job, self._folders):
+                book.add(failure)
+            self._tell(Outcome(item.id, "failed", failure.message))
+        if self._lender:
+            self._lender.forget(hand.seat)
+        if not hand.greeted:
+            self._broken = f"a worker could not start: it ended with {how}"
+        elif (hand.busy or self._left) and not self._stopping():
+            self._hands.append(self._hire(hand.device, hand.seat, hand.life + 1))
+
+    def _may_retry(self, item: Input) -> bool:
+        """Decoders are many and short-lived against their models; a worker has its one try."""
+        self._losses[item.id] = self._losses.get(item.id, 0) + 1
+        return self._lender is not None and self._losses[item.id] < ATTEMPTS
+
+    def _blamed(self, hand: Hand, sign: Sign) -> set[str]:
+        """Ids of the videos that a lost worker had in its hands. Others of its videos only wait,
+        for a full batch or for another run, and are tried again."""
+        if sign.stage in READING and hand.begun in hand.busy:
+            return {hand.begun}
+        claims = self._job.out / HIDDEN / "claims"
+        return {r["id"] for _, r in stale_files(claims) if r.get("pid") == hand.process.pid}
+
+    def _dismiss(self) -> None:
+        """End what still runs: each worker drops its video and lets its claims go. One that does
+        not answer within GRACE_S, or a second interruption, is the end of all."""
+        hands = [*self._hands, *(self._lender.hands() if self._lender else ())]
+        for hand in hands:
+            if hand.process.is_alive() and not hand.ended:
+                hand.process.terminate()
+        end = time.monotonic() + GRACE_S
+        try:
+            for hand in hands:
+                hand.process.join(max(0.0, end - time.monotonic()))
+        finally:
+            for hand in hands:
+                if hand.process.is_alive():
+                    hand.process.kill()
+                    hand.process.join(GRACE_S)
+                hand.pipe.close()
+            # What a killed one could not tidy up.
+            sweep(self._job.out)
+            for path, _ in stale_files(self._job.out / HIDDEN / "claims"):
+                path.unlink(missing_ok=True)
+
+
+def _died(item: Input, sign: Sign, how: str) -> Failure:
+    message = f"the worker process that read it ended with {how}"
+    stage, frame = sign.stage or "store", sign.frame if sign.frame >= 0 else None
+    return Failure(item.id, item.shown, stage, "WorkerDied", message, frame, unexpected=True)
+
+
+def _stalled(item: Input, sign: Sign, limit: float | None) -> Failure:
+    frame = sign.frame if sign.frame >= 0 else None
+    what = {"fetch": "nothing arrived", "model": "the model gave no row"}.get(
+        sign.stage, "no frame came" + (f" after frame {frame}" if frame is not None else "")
+    )
+    seconds = (limit or 0) * sign.limits
+    message = (
+        f"{item.shown}: {what} for {seconds:g} s, so the process that read it was killed; "
+        "if that is only slow, allow more with --timeout and run again with --retry-failed"
+    )
+    return Failure(item.id, item.shown, sign.stage, "TimeLimit", message, frame)

@@ -1,0 +1,259 @@
+"""The driver: hands out units, hears of them, replaces what dies."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from tubelet.errors import StoreError
+from tubelet.inputs import Input
+from tubelet.machine.timing import COUNTERS, STAGES
+from tubelet.run.claims.disk import Claims
+from tubelet.run.job import Job, Outcome, Reporter, Stopping, books, nobody
+from tubelet.run.parts.units import Unit, busy_workers, groups
+from tubelet.run.ray.actors import DIED, TICK_S, cause_of
+from tubelet.run.share.durations import lengths
+from tubelet.run.worker import POLL_S, attempts_of, failed_elsewhere
+from tubelet.store.failures import Failure
+from tubelet.store.folder import Folder
+
+ATTEMPTS = 3
+"""How often a video, or a part of one, is tried whose worker or decoder died."""
+
+
+@dataclass
+class Hand:
+    """A model worker as the driver sees it. unit, stream: what it works on. heard: when it gave
+    its last sign of life. silent: killed for want of one."""
+
+    actor: Any
+    greeting: Any
+    unit: Unit | None = None
+    stream: Any = None
+    ready: bool = False
+    heard: float = 0.0
+    silent: bool = False
+
+
+class Driver:
+    """Hands out units, hears of them, replaces what dies."""
+
+    def __init__(
+        self, job: Job, folders: Sequence[Folder], claims: Claims, report: Reporter,
+        hire: Callable[[], Hand], part_s: float,
+    ) -> None:  # fmt: skip
+        self._job, self._folders, self._claims, self._report = job, folders, claims, report
+        self._hire, self._part_s = hire, part_s
+        self._left: deque[Unit] = deque()
+        self._hands: list[Hand] = []
+        self._later: list[Input] = []
+        self._losses: dict[tuple[str, int], int] = {}
+        self._waiting_parts: dict[str, int] = {}
+        self._closed: set[str] = set()
+        self._before = attempts_of(job)
+        self._failed = 0
+        self._work = [0] * COUNTERS
+        self._broken: str | None = None
+        self._stopping: Stopping = nobody
+
+    def work(self, workers: int, stopping: Stopping = nobody) -> int:
+        """The number of failed inputs."""
+        self._stopping = stopping
+        job, note = self._job, self._report.note
+        seconds = lengths(job.inputs, job.frame_rate, limit=job.timeout, note=note)
+        self._left.extend(groups(self._job.inputs, seconds, self._part_s, workers))
+        try:
+            self._hands = [self._hire() for _ in range(busy_workers(self._left, workers))]
+            places = {str(stage): len(self._hands) for stage in STAGES}
+            self._claims.works.follow(lambda: self._work, places)
+            while self._step():
+                pass
+        finally:
+            for hand in self._hands:
+                ray.kill(hand.actor)
+        if self._broken is not None:
+            raise StoreError(self._broken)
+        return self._failed
+
+    def _step(self) -> bool:
+        """One round: hand out, listen. False when nothing is left to do."""
+        failed = self._failed and self._job.fail_fast
+        if self._stopping() or self._broken or failed:
+            self._left.clear()
+            self._later.clear()
+        for hand in self._hands:
+            if hand.ready and hand.unit is None:
+                self._give(hand)
+        busy = [hand for hand in self._hands if hand.unit is not None]
+        if not busy and not self._left:
+            if not self._later:
+                return False
+            time.sleep(POLL_S)
+            again, self._later = self._later, []
+            self._left.extend(Unit("whole", (item,)) for item in again)
+            return True
+        streams = {hand.stream: hand for hand in busy}
+        greetings = {hand.greeting: hand for hand in self._hands if not hand.ready}
+        ready, _ = ray.wait([*streams, *greetings], num_returns=1, timeout=TICK_S)
+        for hand in busy:
+            self._watch(hand)
+        for one in ready:
+            if one in greetings:
+                self._greet(greetings[one])
+            else:
+                self._listen(streams[one])
+        return True
+
+    def _watch(self, hand: Hand) -> None:
+        """End a worker whose video gives no sign of life for the time limit."""
+        limit = self._job.timeout
+        reads = hand.unit is not None and hand.unit.step in ("whole", "plan", "part")
+        if limit and reads and not hand.silent and time.monotonic() - hand.heard > limit:
+            hand.silent = True
+            ray.kill(hand.actor)
+
+    def _greet(self, hand: Hand) -> None:
+        try:
+            ray.get(hand.greeting)
+            hand.ready = True
+        except RayError as error:
+            self._broken = f"a worker could not start: {cause_of(error)}"
+            self._hands.remove(hand)
+
+    def _give(self, hand: Hand) -> None:
+        """The next unit of which something is ours to do.
+
+        A video is not read as a whole while parts of it are still being made: they are cleared
+        away behind it, and one that came later would stay.
+        """
+        units = [other.unit for other in self._hands if other.unit is not None]
+        made = {unit.items[0].id for unit in units if unit.step == "part"}
+        waiting: list[Unit] = []
+        while self._left:
+            unit = self._left.popleft()
+            if unit.step == "whole" and not made.isdisjoint(item.id for item in unit.items):
+                waiting.append(unit)
+                continue
+            mine = [item for item in unit.items if self._is_ours(item)]
+            if mine:
+                hand.unit = replace(unit, items=tuple(mine))
+                hand.heard = time.monotonic()
+                hand.stream = hand.actor.work.options(num_returns="streaming").remote(hand.unit)
+                break
+        self._left.extendleft(reversed(waiting))
+
+    def _is_ours(self, item: Input) -> bool:
+        if item.id in self._closed:
+            return False
+        if item.id in self._waiting_parts or self._claims.holds(item.id):
+            return True
+        if not self._claims.take(item.id):
+            self._later.append(item)
+            return False
+        elsewhere = failed_elsewhere(self._job, item, self._before)
+        if elsewhere is not None:
+            self._close(elsewhere)
+            return False
+        return True
+
+    def _listen(self, hand: Hand) -> None:
+        try:
+            what, value = ray.get(next(hand.stream))
+        except StopIteration:
+            hand.unit = hand.stream = None
+        except RayError as error:
+            self._hands.remove(hand)
+            why = f"the worker that had it died: {cause_of(error)}"
+            if hand.silent:
+                why = f"nothing moved for {self._job.timeout:g} s (--timeout), so it was ended"
+            self._lost(hand.unit, why)
+            if not (self._stopping() or self._broken):
+                self._hands.append(self._hire())
+        else:
+            hand.heard = time.monotonic()
+            self._hear(hand, what, value)
+
+    def _hear(self, hand: Hand, what: str, value: Any) -> None:
+        assert hand.unit is not None
+        if what == "advance":
+            self._report.advance(*value)
+        elif what == "work":
+            self._work = [had + more for had, more in zip(self._work, value, strict=True)]
+        elif what == "note":
+            self._report.note(value)
+        elif what == "done":
+            self._tell(hand.unit, value)
+        elif what == "broken":
+            self._broken = value
+        elif what == "lost":
+            self._lost(hand.unit, value)
+        elif what == "unit":
+            self._next(hand.unit, value)
+
+    def _tell(self, unit: Unit, outcome: Outcome) -> None:
+        """A video is finished; one whose decoder died is tried again."""
+        item = next(item for item in unit.items if item.id == outcome.id)
+        died = outcome.kind == "failed" and DIED in outcome.text
+        if died and self._may_retry(item, -1):
+            self._left.append(Unit("whole", (item,)))
+            return
+        self._close(outcome)
+
+    def _close(self, outcome: Outcome) -> None:
+        self._closed.add(outcome.id)
+        self._failed += outcome.kind == "failed"
+        self._claims.release(outcome.id)
+        self._report.done(outcome)
+
+    def _next(self, unit: Unit, value: Any) -> None:
+        """A step of a long video is done: what follows from it."""
+        if unit.step == "whole":
+            return
+        (item,) = unit.items
+        if unit.step == "plan" and value:
+            self._waiting_parts[item.id] = value
+            self._left.extendleft(Unit("part", (item,), k) for k in reversed(range(value)))
+        elif unit.step == "part" and not value and item.id in self._waiting_parts:
+            self._waiting_parts[item.id] -= 1
+            if not self._waiting_parts[item.id]:
+                self._left.appendleft(Unit("join", (item,)))
+        elif unit.step == "plan" or value:
+            if value:
+                self._report.note(f"{item.id}: read as a whole: {value}")
+            self._as_a_whole(item)
+
+    def _as_a_whole(self, item: Input) -> None:
+        self._waiting_parts.pop(item.id, None)
+        self._left = deque(u for u in self._left if item not in u.items or u.step == "whole")
+        if not any(item in unit.items for unit in self._left):
+            self._left.appendleft(Unit("whole", (item,)))
+
+    def _may_retry(self, item: Input, part: int) -> bool:
+        key = item.id, part
+        self._losses[key] = self._losses.get(key, 0) + 1
+        return self._losses[key] < ATTEMPTS
+
+    def _lost(self, unit: Unit | None, why: str) -> None:
+        """A worker died with a unit: each of its videos is tried again by itself, or given up."""
+        for item in unit.items if unit is not None else ():
+            assert unit is not None
+            if item.id in self._closed or self._stopping():
+                continue
+            if unit.step == "part" and item.id not in self._waiting_parts:
+                continue  # it is read as a whole by now
+            if self._may_retry(item, unit.part):
+                self._left.appendleft(replace(unit, items=(item,)))
+                continue
+            message = f"{why}; tried {ATTEMPTS} times"
+            failure = Failure(item.id, item.shown, "decode", "WorkerDied", message, unexpected=True)
+            for book in books(self._job, self._folders):
+                book.add(failure)
+            self._waiting_parts.pop(item.id, None)
+            self._left = deque(u for u in self._left if item not in u.items)
+            self._close(Outcome(item.id, "failed", message))

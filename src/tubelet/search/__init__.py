@@ -1,8 +1,0 @@
-"""Search by example: `engine.py` finds nearest rows, `index.py` does so in very large sets,
-`query.py` says what is looked for."""
-
-from tubelet.search.engine import Found, Hit, Index, Searcher
-from tubelet.search.index import searcher_for
-from tubelet.search.query import Query, query_of
-
-__all__ = ["Found", "Hit", "Index", "Query", "Searcher", "query_of", "searcher_for"]

@@ -1,0 +1,1 @@
+"""One file format each for the rows of a video."""
