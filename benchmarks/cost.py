@@ -36,7 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import torch
 from torch import Tensor, nn
 
-from tubelet.bench.networks import operations
+from tubelet.bench.cost import operations
 from tubelet.models import zoo
 from tubelet.models.fast import accelerate
 from tubelet.models.registry import config_of

@@ -4,7 +4,7 @@
     (processes x threads), bf16 likewise, "stages PRECISION"
 
 is one of them; its last line tells the seconds of its stages where it has any, its CPU seconds and
-its peak memory. extraction/extractor.py starts them with `against_loop` and `whole`.
+its peak memory. pipeline.py starts them with `against_loop` and `whole`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from runs import NORM, extractor, only_decode, ratios, rows_of, wall
 
-from tubelet.bench.timing import Spread, peak_mb
+from tubelet.bench.rounds import Spread, peak_mb
 
 
 def loop(paths: list[str], out: str) -> dict[str, float]:
@@ -134,14 +134,14 @@ def child(kind: str, out: str, paths: list[str]) -> None:
     if kind == "loop":
         shown["stages"] = loop(paths, out)
     elif kind.startswith("stages "):
-        from tubelet.machine.process import settle
+        from tubelet.machine.process import configure_process
 
-        settle()
+        configure_process()
         shown["stages"] = stages(paths, kind.split()[1])
     else:
-        from tubelet.machine.process import settle
+        from tubelet.machine.process import configure_process
 
-        settle()
+        configure_process()
         ours(paths, out, *kind.split())
     used = resource.getrusage(resource.RUSAGE_SELF)
     facts = shown | {"peak_mb": peak_mb(), "cpu_seconds": used.ru_utime + used.ru_stime}

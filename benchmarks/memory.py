@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from tubelet.bench.timing import peak_mb  # noqa: E402
+from tubelet.bench.rounds import peak_mb  # noqa: E402
 
 WIDTH, HEIGHT, FPS = 1280, 720, 25
 ALLOWED_MB = 64
@@ -55,12 +55,12 @@ def measure(source, out, options):
     from tubelet.clips.windows import WindowConfig
     from tubelet.extraction.extractor import Extractor, Options
     from tubelet.inputs import Input
-    from tubelet.machine.process import settle
+    from tubelet.machine.process import configure_process
     from tubelet.run.job import Job
     from tubelet.run.run import run
     from tubelet.types import ClipSpec
 
-    settle()
+    configure_process()
 
     class Silent:
         def expect(self, videos):

@@ -5,7 +5,7 @@
 Measures every network that has no result yet, the named ones first.
 
 Each subject runs in a process of its own, and they take turns, together with the machine's matrix
-products (see tubelet.bench.timing). A ratio is the median of the ratios within rounds; the spread
+products (see tubelet.bench.rounds). A ratio is the median of the ratios within rounds; the spread
 is that of the quartiles. A share of the ceiling is to the matrix products right before and behind
 the forward pass. Operations are counted on the readable network, two per multiply-add.
 
@@ -35,10 +35,10 @@ from typing import Any
 import torch
 from stub import Stub
 
+from tubelet.bench.bars import bars_svg
 from tubelet.bench.ceilings import copy, copy_gb_s, product, product_gflops
-from tubelet.bench.chart import bars_svg
-from tubelet.bench.networks import operations
-from tubelet.bench.timing import Call, Spread, Subject, cores, interleaved, machine_name, speedup
+from tubelet.bench.cost import operations
+from tubelet.bench.rounds import Call, Spread, Timed, cores, interleaved, machine_name, speedup
 from tubelet.models.registry import create_model
 
 HERE = Path(__file__).parent
@@ -113,24 +113,20 @@ def shape(model: str, batch: int = 1) -> tuple[int, ...]:
     return (batch, clip.channels, clip.frames, clip.crop, clip.crop)
 
 
-def subjects(model: str, threads: int) -> dict[str, Subject]:
+def subjects(model: str, threads: int) -> dict[str, Timed]:
     function = MODELS[model][0]
-    found: dict[str, Subject] = {}
+    found: dict[str, Timed] = {}
     if function is not None:
-        found["peer"] = Subject(peer, function, model, keeps_memory=False, threads=threads)
-    found["reference"] = Subject(
+        found["peer"] = Timed(peer, function, model, keeps_memory=False, threads=threads)
+    found["reference"] = Timed(
         ours, model, "reference", "fp32", keeps_memory=False, threads=threads
     )
     for precision in ("fp32", "bf16"):
-        found[precision] = Subject(
-            ours, model, "fast", precision, keeps_memory=True, threads=threads
-        )
+        found[precision] = Timed(ours, model, "fast", precision, keeps_memory=True, threads=threads)
     return found
 
 
-def measure(
-    model: str, *, rounds: int, threads: int, products: dict[str, Subject]
-) -> dict[str, Any]:
+def measure(model: str, *, rounds: int, threads: int, products: dict[str, Timed]) -> dict[str, Any]:
     """One row."""
     found = subjects(model, threads)
     try:
@@ -160,7 +156,7 @@ def measure(
     return row(model, seconds, ceilings, sizes=sizes, peaks=peaks)
 
 
-def best_batch(subject: Subject, peaks: dict[str, float], name: str) -> int:
+def best_batch(subject: Timed, peaks: dict[str, float], name: str) -> int:
     """The batch with the most clips per second; notes the peak memory at batch 1 on the way."""
     per_clip: dict[int, float] = {}
     for size in BATCHES:
@@ -298,7 +294,7 @@ def main() -> None:
     if not todo:
         return save(data)
     data["machine"] = data.get("machine", {}) | machine_facts(args.threads, args.rounds)
-    copier = Subject(copy, keeps_memory=True, threads=args.threads)
+    copier = Timed(copy, keeps_memory=True, threads=args.threads)
     data["machine"]["copy_gb_s"] = copy_gb_s(min(copier.run(1) for _ in range(9)))
     copier.close()
     products = {precision: best_product(precision, args.threads) for precision in ("fp32", "bf16")}
@@ -314,10 +310,10 @@ def main() -> None:
         subject.close()
 
 
-def best_product(precision: str, threads: int) -> Subject:
+def best_product(precision: str, threads: int) -> Timed:
     """The faster one of the two matrix products."""
     both = [
-        Subject(product, precision, packed, keeps_memory=True, threads=threads)
+        Timed(product, precision, packed, keeps_memory=True, threads=threads)
         for packed in (False, True)
     ]
     times = interleaved({str(i): lambda s=s: s.run(PRODUCTS) for i, s in enumerate(both)}, rounds=5)

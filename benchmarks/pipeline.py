@@ -48,7 +48,7 @@ from runs import (
     wall,
 )  # fmt: skip
 
-from tubelet.bench.timing import Spread, cores, interleaved, machine_name
+from tubelet.bench.rounds import Spread, cores, interleaved, machine_name
 
 TARGET = HERE / "pipeline.json"
 
@@ -259,9 +259,9 @@ PARTS = {
 
 
 def main() -> None:
-    from tubelet.machine.process import settle
+    from tubelet.machine.process import configure_process
 
-    settle()
+    configure_process()
     VIDEOS.mkdir(exist_ok=True)
     if sys.argv[1:2] == ["videos"]:
         for width, height, frames in SIZES:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import yaml
 
-from tubelet.bench.timing import machine_name
+from tubelet.bench.rounds import machine_name
 from tubelet.extraction.extractor import Extractor, Options, extract_video
 from tubelet.machine.process import keep_memory
 from tubelet.models.registry import create_model

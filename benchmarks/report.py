@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tubelet.bench.chart import bars_svg
+from tubelet.bench.bars import bars_svg
 
 HERE = Path(__file__).parent
 TEXT = HERE / "README.template.md"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tubelet.bench.timing import Spread
+from tubelet.bench.rounds import Spread
 
 HERE = Path(__file__).parent
 REAL = Path(os.environ.get("TUBELET_SHARED", HERE.parents[1] / "shared")) / "videos"

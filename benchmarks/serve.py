@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from starlette.testclient import TestClient
 
-from tubelet.bench.timing import peak_mb
+from tubelet.bench.rounds import peak_mb
 from tubelet.serve.app import Settings, create_app
 from tubelet.store.ids import HIDDEN
 

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 
-from tubelet.serve.children import bound
+from tubelet.serve.reader_process import bound
 
 
 def die(line):

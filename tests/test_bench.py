@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tubelet.bench import ceilings
+from tubelet.bench.bars import bars_svg
 from tubelet.bench.ceilings import copy_gb_s, product, product_gflops
-from tubelet.bench.chart import bars_svg
-from tubelet.bench.networks import operations
-from tubelet.bench.run import network
-from tubelet.bench.timing import Spread, Subject, interleaved, speedup
+from tubelet.bench.cost import operations
+from tubelet.bench.measure import network
+from tubelet.bench.rounds import Spread, Timed, interleaved, speedup
 from tubelet.models import x3d
 from tubelet.models.fast import fused
 
@@ -25,7 +25,7 @@ def sum_of(power):
 
 def test_a_subject_runs_in_a_patient_process_of_its_own():
     before = dict(os.environ)
-    subject = Subject(sum_of, 3, keeps_memory=True)
+    subject = Timed(sum_of, 3, keeps_memory=True)
     try:
         times = interleaved(
             {"small": lambda: subject.run(1), "large": lambda: subject.run(99)}, rounds=3
@@ -40,7 +40,7 @@ def test_a_subject_runs_in_a_patient_process_of_its_own():
 
 def test_what_fails_in_a_subject_is_raised_here():
     with pytest.raises(RuntimeError, match="ValueError: no such power"):
-        Subject(sum_of, -1, keeps_memory=False)
+        Timed(sum_of, -1, keeps_memory=False)
 
 
 def endless(power):
@@ -48,7 +48,7 @@ def endless(power):
 
 
 def test_a_subject_in_the_middle_of_its_work_is_left_alone_by_ctrl_c_and_ended_by_close():
-    subject = Subject(endless, 1, keeps_memory=False)
+    subject = Timed(endless, 1, keeps_memory=False)
     subject._pipe.send(1)
     assert subject._process.pid is not None
     os.kill(subject._process.pid, signal.SIGINT)

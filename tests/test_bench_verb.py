@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from tests_support import video
 from tubelet.bench import machine
-from tubelet.bench import run as measuring
-from tubelet.bench.run import Ask, measure, recommend
+from tubelet.bench import measure as measuring
+from tubelet.bench.measure import Ask, measure, recommend
 from tubelet.cli import group
 from tubelet.cli.bench import table
 from tubelet.errors import NotAVideo, UnknownName, UsageError

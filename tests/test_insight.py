@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tubelet.rows.similarity import (
-    align,
     boundaries,
     cells,
     cross_similarity,
@@ -19,6 +18,7 @@ from tubelet.rows.similarity import (
     pca,
     self_similarity,
     shrink,
+    warp_path,
 )
 
 
@@ -74,7 +74,7 @@ def test_the_alignment_is_the_cheapest_path(n, m, seed):
     similar = cross_similarity(
         normalise(rows(n, seed=seed))[0], normalise(rows(m, seed=seed + 1))[0]
     )
-    path = align(similar)
+    path = warp_path(similar)
     assert path[0] == (0, 0)
     assert path[-1] == (n - 1, m - 1)
     steps = {(c - a, d - b) for (a, b), (c, d) in itertools.pairwise(path)}
@@ -86,8 +86,8 @@ def test_the_alignment_is_the_cheapest_path(n, m, seed):
 def test_slow_motion_is_found_by_the_alignment():
     unit, _ = normalise(rows(6))
     slow = np.repeat(unit, 2, axis=0)
-    assert align(cross_similarity(unit, slow)) == [(j // 2, j) for j in range(12)]
-    assert align(np.zeros((0, 3), np.float32)) == []
+    assert warp_path(cross_similarity(unit, slow)) == [(j // 2, j) for j in range(12)]
+    assert warp_path(np.zeros((0, 3), np.float32)) == []
 
 
 @pytest.mark.parametrize("shape", [(40, 6), (3, 6), (1, 6), (700, 600)])

@@ -3,7 +3,7 @@
 import pytest
 
 from tubelet.machine import timing as meter
-from tubelet.machine.timing import COUNTERS, Meter, Works, in_words
+from tubelet.machine.timing import COUNTERS, Timer, Works, in_words
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def slow(clock):
 
 def test_a_run(clock):
     """Time of the producer is its own, that of the consumer is not."""
-    one, works = Meter(), Works()
+    one, works = Timer(), Works()
     assert works.now() is None
     one.count("model", 7)  # before the run
     works.follow(one.read, {"decode": 2})
@@ -52,7 +52,7 @@ def test_a_run(clock):
 
 
 def test_what_another_process_took():
-    one, other, cells = Meter(), Meter(), [0] * COUNTERS
+    one, other, cells = Timer(), Timer(), [0] * COUNTERS
     other.share(cells)
     for units in (2, 3):
         other.count("decode", units)

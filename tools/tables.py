@@ -21,7 +21,7 @@ from tools.figures.shapes import alike, maps
 
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
-from tubelet.models.zoo import Entry
+from tubelet.models.zoo import ZooEntry
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "docs/features.md", "docs/models.md")
@@ -107,35 +107,35 @@ def plain(value: float | None) -> str:
     return NONE if value is None else str(value)
 
 
-def clip(entry: Entry) -> str:
+def clip(entry: ZooEntry) -> str:
     return f"{entry.clip.frames} × {entry.clip.interval}"
 
 
-def seconds(entry: Entry) -> str:
+def seconds(entry: ZooEntry) -> str:
     return (
         number(entry.clip.frames * entry.clip.interval / FPS, 1) if entry.clip.frames > 1 else NONE
     )
 
 
-def views(entry: Entry) -> str:
+def views(entry: ZooEntry) -> str:
     """Crops × clips of the published test."""
     found = re.fullmatch(r"(\d+) crops x (\d+) clips", entry.facts.get("protocol", ""))
     return f"{found[1]} × {found[2]}" if found else NONE
 
 
-def accuracy(entry: Entry) -> str:
+def accuracy(entry: ZooEntry) -> str:
     facts = entry.facts
     if facts.get("map") is not None:
         return f"{facts['map']} mAP"
     return plain(facts.get("top1"))
 
 
-def cost(entry: Entry) -> str:
+def cost(entry: ZooEntry) -> str:
     ratio = costs()[entry.id].get("ratio")
     return "not measured" if ratio is None else f"{ratio:#.2g}".removesuffix(".")
 
 
-def averaged(entry: Entry) -> str:
+def averaged(entry: ZooEntry) -> str:
     """What "pool" is the mean of."""
     _, config = config_of(entry.arch, entry)
     if getattr(config, "class_token", False) and not getattr(config, "mean_pooling", False):
@@ -209,7 +209,7 @@ def every_model(family: str) -> list[str]:
     return table(head, rows)
 
 
-def weights(entry: Entry) -> str:
+def weights(entry: ZooEntry) -> str:
     words = {
         "pypi": "PyPI",
         "url": "download",

@@ -50,10 +50,10 @@ from tubelet.train.config import (
     TrainConfig,
 )
 from tubelet.train.loop import Run
-from tubelet.train.networks import build
 from tubelet.train.order import draw_look, pictures, write_order_set, write_videos
+from tubelet.train.recipe_network import build
 from tubelet.train.relation import write_relation_set
-from tubelet.train.run import train
+from tubelet.train.run_folder import train
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs", HERE / "results"

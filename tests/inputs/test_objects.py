@@ -9,8 +9,8 @@ from buckets import s3_server
 from tests_support import failures, go, tree, video
 from tubelet.errors import UsageError
 from tubelet.inputs import collect
-from tubelet.inputs.objects import fetched
-from tubelet.machine.heartbeat import CELLS, PULSE
+from tubelet.inputs.object_store import fetched
+from tubelet.machine.heartbeat import CELLS, HEARTBEAT
 from tubelet.store.remote.objects import object_scheme
 
 pytestmark = pytest.mark.filterwarnings("default")  # of boto, aiohttp and flask
@@ -59,7 +59,7 @@ def test_pieces_that_arrive_are_signs_of_life(films, tmp_path, monkeypatch):
     """Or the time limit would end the download of a large video."""
     films.pipe_file("films/large.mp4", bytes(1 << 20))
     cells = [0] * CELLS
-    monkeypatch.setattr(PULSE, "_cells", cells)
+    monkeypatch.setattr(HEARTBEAT, "_cells", cells)
     with fetched("s3://films/large.mp4", tmp_path) as copy:
         assert copy.stat().st_size == 1 << 20
     assert cells[0] >= 8

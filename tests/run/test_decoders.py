@@ -19,7 +19,7 @@ from tubelet.errors import UsageError
 from tubelet.extraction.lanes import Lane
 from tubelet.inputs import Input
 from tubelet.machine.timing import Works
-from tubelet.run.processes.frame_buffer import Glance, Shelf, Size, size_of
+from tubelet.run.processes.frame_buffer import FrameReader, FrameWriter, Size, size_of
 from tubelet.run.status import status_of
 from tubelet.store.folder import load
 
@@ -256,7 +256,7 @@ def test_a_frame_travels_once(frames, interval, stride, batch_size):
     config = WindowConfig(frames, interval, stride=stride)
     size = size_of(Lane(config, VIEW), batch_size)
     memory = bytearray(size.bytes)
-    shelf, glance = Shelf(memory, size), Glance(memory, size)
+    shelf, glance = FrameWriter(memory, size), FrameReader(memory, size)
     rng = np.random.default_rng(0)
     made = [rng.random((1, 16, 16, 3), dtype=np.float32) for _ in range(40)]
     windows = windows_of(made, config)
@@ -277,7 +277,7 @@ def test_frames_that_are_gone_make_room():
     """A new frame is never taken for an old one that was where it is now in memory."""
     size = Size(2, (1, 2, 2, 3))
     memory = bytearray(size.bytes)
-    shelf, glance = Shelf(memory, size), Glance(memory, size)
+    shelf, glance = FrameWriter(memory, size), FrameReader(memory, size)
     for k in range(50):
         frame = np.full(size.shape, k, np.float32)
         ((got, _),) = glance.frames(shelf.place([[frame, frame]]))
@@ -286,8 +286,8 @@ def test_frames_that_are_gone_make_room():
     dark = black(VIEW)
     size = Size(4, dark.shape)
     memory = bytearray(size.bytes)
-    places = Shelf(memory, size, life=1).place([[dark, dark]])
-    old = Shelf(memory, size, life=0).place([[dark, dark]])
+    places = FrameWriter(memory, size, life=1).place([[dark, dark]])
+    old = FrameWriter(memory, size, life=0).place([[dark, dark]])
     assert places[0][0] == places[0][1]
     assert places != old
 

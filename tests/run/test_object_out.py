@@ -23,7 +23,7 @@ from tubelet.errors import RecipeMismatch, StoreError, TubeletError, UsageError
 from tubelet.run.claims.objects import Leases
 from tubelet.store.remote import fetch_folder as brought_module
 from tubelet.store.remote import objects
-from tubelet.store.remote.fetch_folder import brought
+from tubelet.store.remote.fetch_folder import local_copy
 from tubelet.store.remote.objects import ObjectFolder
 
 pytestmark = pytest.mark.filterwarnings("default")  # of boto, aiohttp and flask
@@ -315,7 +315,7 @@ def test_keys_that_lead_out_of_the_folder_are_left_out(s3, out, videos, tmp_path
     keys = ["../evil.json", "x/../../../evil.json", "x//evil.json"]
     for key in keys:
         s3.system.pipe_file(f"{out.url}/{key}", b"{}")
-    with brought(out.url) as path:
+    with local_copy(out.url) as path:
         assert {p.name for p in tmp_path.rglob("evil*")} == set()
         assert set(tree(path)) == set(s3.tree(out.url)) - set(keys)
 
@@ -323,7 +323,7 @@ def test_keys_that_lead_out_of_the_folder_are_left_out(s3, out, videos, tmp_path
 def test_a_disk_without_room_is_said_before(s3, out, videos, monkeypatch):
     go([videos], out)
     monkeypatch.setattr(brought_module, "KEEP_FREE", 1 << 60)
-    with pytest.raises(UsageError, match="TUBELET_CACHE"), brought(out.url):
+    with pytest.raises(UsageError, match="TUBELET_CACHE"), local_copy(out.url):
         pass
 
 

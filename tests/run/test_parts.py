@@ -19,7 +19,7 @@ from tubelet.extraction.extractor import record_video
 from tubelet.extraction.recording import Recording, Source
 from tubelet.machine.prefetch import prefetch
 from tubelet.run.parts.cuts import cut
-from tubelet.run.parts.part_store import Desk, check, opening_of
+from tubelet.run.parts.part_store import PartStore, check, opening_of
 
 N = 150
 KINDS = [
@@ -37,7 +37,7 @@ movie = partial(numbered, frames=N)
 
 def in_parts(path, extractors, folder, *, part_s, start_s=None, end_s=None):
     """(recordings, how many parts)."""
-    lanes, desk = [e.lane for e in extractors], Desk(folder, [path])
+    lanes, desk = [e.lane for e in extractors], PartStore(folder, [path])
     parts = desk.plan(path, lanes, start_s, end_s, part_s=part_s)
     for part in reversed(parts):  # any order
         marks = {}
@@ -174,7 +174,7 @@ def test_damage_that_packets_do_not_show_is_refused_by_the_part(tmp_path):
 
 
 def test_neighbours_that_saw_other_pictures_are_not_joined(tmp_path, movie_path):
-    extractors, desk = [tiny()], Desk(tmp_path, ["x"])
+    extractors, desk = [tiny()], PartStore(tmp_path, ["x"])
     parts = desk.plan(movie_path, [extractors[0].lane], None, None, part_s=3.0)
     assert len(parts) == 2
     for part in parts:

@@ -17,7 +17,7 @@ from tubelet.inputs import Input
 from tubelet.machine.timing import Works
 from tubelet.run.claims.disk import Claims
 from tubelet.run.job import Job
-from tubelet.run.parts.units import Unit
+from tubelet.run.parts.units import WorkUnit
 from tubelet.run.status import status_of
 from tubelet.store.remote.objects import ObjectFolder
 
@@ -114,23 +114,23 @@ class Taken:
 
 def test_a_video_is_read_as_a_whole_when_no_part_of_it_is_being_made(tmp_path):
     """A part that is finished behind the whole video would never be cleared away."""
-    from tubelet.run.ray.driver import Driver, Hand
+    from tubelet.run.ray.driver import ActorHandle, Driver
 
     cut, other = (Input(name, f"{name}.mp4") for name in ("cut", "other"))
     job = Job([cut, other], tmp_path)
     with Claims(tmp_path, total=2) as claims:
-        driver = Driver(job, [], claims, Heard(), lambda: Hand(Taken(), None), 300)
-        busy, free = (Hand(Taken(), None, ready=True) for _ in range(2))
+        driver = Driver(job, [], claims, Heard(), lambda: ActorHandle(Taken(), None), 300)
+        busy, free = (ActorHandle(Taken(), None, ready=True) for _ in range(2))
         driver._hands = [busy, free]
-        driver._left.append(Unit("part", (cut,), 1))
+        driver._left.append(WorkUnit("part", (cut,), 1))
         driver._give(busy)
-        driver._left.extend([Unit("whole", (cut,)), Unit("whole", (other,))])
+        driver._left.extend([WorkUnit("whole", (cut,)), WorkUnit("whole", (other,))])
         driver._give(free)
-        assert free.actor.units == [Unit("whole", (other,))]
+        assert free.actor.units == [WorkUnit("whole", (other,))]
         driver._lost(busy.unit, "died")  # nobody waits for this part: it is not tried again
         busy.unit = free.unit = None
         driver._give(free)
-        assert free.actor.units[1:] == [Unit("whole", (cut,))]
+        assert free.actor.units[1:] == [WorkUnit("whole", (cut,))]
         assert not driver._left
 
 

@@ -16,7 +16,7 @@ from tiny import TinyModel
 from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import UsageError
 from tubelet.inputs import Input
-from tubelet.machine.heartbeat import Pulse, read_sign
+from tubelet.machine.heartbeat import Heartbeat, read_sign
 from tubelet.run.share.durations import READERS, lengths
 from tubelet.run.share.shard import Shard
 from tubelet.run.status import status_of
@@ -200,7 +200,7 @@ def test_a_hanging_worker_does_not_outlive_its_run(launcher, tmp_path, number):
 
 def test_pulse():
     """What the watcher reads: nothing is expected outside of the blocks, beats change the sign."""
-    cells, pulse = [0] * 4, Pulse()
+    cells, pulse = [0] * 4, Heartbeat()
     pulse.share(cells)
     assert read_sign(cells).limits == 0
     with pulse.expected("fetch"):

@@ -16,9 +16,17 @@ from tubelet.extraction.recording import Source, Tally
 from tubelet.inputs import Input
 from tubelet.inputs.local import Openers
 from tubelet.machine import prefetch as overlap
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.run.parts.units import GROUP_VIDEOS, busy_workers, groups
-from tubelet.run.ray.messages import BEAT, Distant, Errand, decode, packed, unpacked, with_beats
+from tubelet.run.ray.messages import (
+    BEAT,
+    DecodeRequest,
+    RemoteReading,
+    decode,
+    packed,
+    unpacked,
+    with_beats,
+)
 
 
 def test_groups(tmp_path):
@@ -66,8 +74,8 @@ def test_a_frame_is_sent_once(tmp_path):
 def test_a_distant_video_is_the_video(tmp_path):
     path = str(video(tmp_path / "a.mp4", frames=20))
     lane, tally, here = tiny().lane, Tally(), Tally()
-    errand = Errand(Input("a", path), Source(path), [lane])
-    distant = Distant(decode(errand, Openers()), tally)
+    errand = DecodeRequest(Input("a", path), Source(path), [lane])
+    distant = RemoteReading(decode(errand, Openers()), tally)
     rows = list(distant.rows())
     with open_here(Source(path), [lane], here) as reading:
         assert len(list(reading.rows())) == len(rows)
@@ -79,9 +87,9 @@ def test_a_distant_video_is_the_video(tmp_path):
 def test_errors_come_through_with_their_stage(tmp_path):
     (tmp_path / "a.mp4").write_text("x")
     path, tally = str(tmp_path / "a.mp4"), Tally()
-    errand = Errand(Input("a", path), Source(path), [tiny().lane])
+    errand = DecodeRequest(Input("a", path), Source(path), [tiny().lane])
     with pytest.raises(Exception, match="not a video") as caught:
-        Distant(decode(errand, Openers()), tally)
+        RemoteReading(decode(errand, Openers()), tally)
     assert type(caught.value).__name__ == "NotAVideo"
     assert tally.stage == "open"
 
@@ -117,13 +125,13 @@ def test_a_decoder_that_moves_says_so(monkeypatch):
 
     def rows():
         yield "row", 1
-        PULSE.beat()
+        HEARTBEAT.beat()
         go_on.wait()
         yield "row", 2
 
     messages = with_beats(rows())
     assert next(messages) == ("row", 1)
-    PULSE.beat()
+    HEARTBEAT.beat()
     assert next(messages) == BEAT
     go_on.set()
     assert list(messages) == [("row", 2)]

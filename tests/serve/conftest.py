@@ -11,7 +11,7 @@ from folders import make_thousand
 from rebuilding import rebuild
 from tests_support import go, tiny
 from tubelet.decode.encode import Encoding, encode
-from tubelet.serve.app import Settings, create_app
+from tubelet.serve.app import SiteSettings, create_app
 
 ADDRESS = "http://127.0.0.1:8765"
 CHANGES = {"x-tubelet": "1"}
@@ -59,7 +59,7 @@ def thousand(tmp_path_factory):
 @pytest.fixture(scope="session")
 def site(out):
     """A client of the served folder; nothing in it is changed."""
-    with TestClient(create_app(out, Settings(build=None)), base_url=ADDRESS) as client:
+    with TestClient(create_app(out, SiteSettings(build=None)), base_url=ADDRESS) as client:
         yield client
 
 
@@ -70,7 +70,7 @@ def served():
 
     def serve(path, **settings):
         settings = {"build": None, **settings}
-        client = TestClient(create_app(path, Settings(**settings)), base_url=ADDRESS)
+        client = TestClient(create_app(path, SiteSettings(**settings)), base_url=ADDRESS)
         clients.append(client)
         return client.__enter__()
 

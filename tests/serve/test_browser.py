@@ -16,8 +16,8 @@ from folders import features, make_folder
 from rebuilding import rebuild
 from serve.conftest import moving_square
 from tests_support import go, tiny
-from tubelet.serve.app import Settings, create_app
-from tubelet.serve.run import policy_for
+from tubelet.serve.app import SiteSettings, create_app
+from tubelet.serve.server import policy_for
 from tubelet.store.folder import load
 
 uvicorn = pytest.importorskip("uvicorn")
@@ -54,7 +54,7 @@ class Running:
     """A server in a thread."""
 
     def __init__(self, out, **settings):
-        self.app = create_app(out, Settings(**{"build": None, **settings}))
+        self.app = create_app(out, SiteSettings(**{"build": None, **settings}))
         config = uvicorn.Config(self.app, port=0, log_level="warning", timeout_graceful_shutdown=1)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)

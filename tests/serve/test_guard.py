@@ -5,8 +5,8 @@ from starlette.testclient import TestClient
 
 from serve.conftest import ADDRESS, CHANGES, keys
 from tubelet.errors import UsageError
-from tubelet.serve.guard import Policy, is_loopback
-from tubelet.serve.run import policy_for
+from tubelet.serve.guard import AccessPolicy, is_loopback
+from tubelet.serve.server import policy_for
 
 TOKEN = "a-token-of-this-test"
 
@@ -170,8 +170,10 @@ def test_no_api_document_that_loads_scripts_from_elsewhere(site):
 
 
 def test_a_policy_without_names_answers_loopback_addresses_only(out):
-    from tubelet.serve.app import Settings, create_app
+    from tubelet.serve.app import SiteSettings, create_app
 
-    with TestClient(create_app(out, Settings(build=None, policy=Policy())), base_url=ADDRESS) as c:
+    with TestClient(
+        create_app(out, SiteSettings(build=None, policy=AccessPolicy())), base_url=ADDRESS
+    ) as c:
         assert c.get("/api/state").status_code == 200
         assert c.get("/api/state", headers={"host": "localhost"}).status_code == 421

@@ -298,4 +298,4 @@ def test_rows_in_memory_are_bounded(served, tmp_path):
     for key in keys(site).values():
         assert site.get(f"/api/videos/{key}").status_code == 200
     library: Library = site.app.state.site.library
-    assert len(library.shelves[0]._features) == 16
+    assert len(library.catalogs[0]._features) == 16

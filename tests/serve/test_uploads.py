@@ -13,8 +13,8 @@ from serve.conftest import CHANGES, keys, moving_square
 from tests_support import go, tiny, tree
 from tubelet.decode.base import open_video
 from tubelet.errors import StoreError, UsageError
-from tubelet.serve.app import Settings, create_app
-from tubelet.serve.children import Child, ChildFailed
+from tubelet.serve.app import SiteSettings, create_app
+from tubelet.serve.reader_process import Child, ChildFailed
 from tubelet.serve.uploads import Limits
 from tubelet.store.folder import load
 
@@ -89,7 +89,7 @@ def test_a_session_is_taken_up_again_by_the_same_recipe_only(served, out, new, t
     assert again.get("/api/videos", params={"state": "uploaded"}).json()["total"] == 1
     other = make_folder(tmp_path / "other", {"a": features()})
     with pytest.raises(UsageError, match="holds uploads of the recipe"):
-        create_app(other, Settings(session=tmp_path / "session"))
+        create_app(other, SiteSettings(session=tmp_path / "session"))
 
 
 def test_a_session_goes_with_the_server(out, new):
@@ -97,7 +97,7 @@ def test_a_session_goes_with_the_server(out, new):
 
     from serve.conftest import ADDRESS
 
-    app = create_app(out, Settings(build=rebuild))
+    app = create_app(out, SiteSettings(build=rebuild))
     session = app.state.site.session
     with TestClient(app, base_url=ADDRESS) as site:
         followed(site, upload(site, new.read_bytes()).json()["key"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tubelet.errors import UsageError
 from tubelet.train.augment import Augment, mix, training_clip
-from tubelet.train.batches import epoch_batches
+from tubelet.train.batch_plan import epoch_batches
 from tubelet.train.data import Bad, BadSamples, ClipMaker, Loader, training_indices
 from tubelet.train.multigrid import Base, Multigrid, Shape, plan
 from tubelet.train.randaugment import OPERATIONS, RandAugment

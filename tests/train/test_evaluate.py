@@ -20,7 +20,7 @@ from tubelet.train import metrics
 from tubelet.train.config import Data, LearningRate, Network, TrainConfig
 from tubelet.train.evaluate import Evaluation, open_subject
 from tubelet.train.probe import folds, knn, linear
-from tubelet.train.run import train
+from tubelet.train.run_folder import train
 from tubelet.train.samples import read_split
 from tubelet.types import Features
 

@@ -24,9 +24,9 @@ from tubelet.train.config import (
 )
 from tubelet.train.devices import Device
 from tubelet.train.loop import Run, read_splits
-from tubelet.train.networks import build
 from tubelet.train.norm import weights_of
-from tubelet.train.run import train
+from tubelet.train.recipe_network import build
+from tubelet.train.run_folder import train
 
 TINY = Network("c2d_nopool_small", frames=4, interval=1, crop=32, short_side=36)
 CONFIG = TrainConfig(
@@ -107,10 +107,10 @@ def recipe():
 
 def test_two_processes_are_one(clips, tmp_path):
     """Losses, gradients (through the weights that they make) and metrics."""
-    (tmp_path / "extraction/recipe.py").write_text(RECIPE.format(folder=clips, norm="sync"))
+    (tmp_path / "recipe.py").write_text(RECIPE.format(folder=clips, norm="sync"))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", "0", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
-    command += ["-m", "tubelet", "train", "extraction/recipe.py", "-o", "two"]
+    command += ["-m", "tubelet", "train", "recipe.py", "-o", "two"]
     source = str(Path(tubelet.__file__).parents[1])
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": source}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)

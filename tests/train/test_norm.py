@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
-from tubelet.train.multigrid import Norm
+from tubelet.train.multigrid import BatchStatistics
 from tubelet.train.norm import (
     TrainNorm,
     merge_norms,
@@ -37,7 +37,7 @@ def test_parts_equal_the_reference(shared):
         source.weight.copy_(want["weight"])
         source.bias.copy_(want["bias"])
     norm = TrainNorm(source)
-    norm.configure(Norm("sub", 4))
+    norm.configure(BatchStatistics("sub", 4))
     first = norm(want["input"])
     second = norm(want["input"])
     if not torch.allclose(second, want["train_output_1"], atol=1e-5):
@@ -51,7 +51,9 @@ def test_parts_equal_the_reference(shared):
     assert torch.allclose(norm.eval()(want["input"]), want["eval_output"], atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", [Norm(), Norm("sub", 1), Norm("sync", 4)])
+@pytest.mark.parametrize(
+    "norm", [BatchStatistics(), BatchStatistics("sub", 1), BatchStatistics("sync", 4)]
+)
 def test_one_part_on_one_device_is_batch_norm(norm):
     plain, ours = fresh(), TrainNorm(fresh())
     ours.configure(norm)
@@ -64,7 +66,7 @@ def test_one_part_on_one_device_is_batch_norm(norm):
 
 def test_a_batch_that_does_not_divide_has_fewer_parts():
     norm = TrainNorm(fresh())
-    norm.configure(Norm("sub", 4))
+    norm.configure(BatchStatistics("sub", 4))
     x = torch.randn(6, 3, 2, 4, 4)
     y = norm(x)  # 3 parts of 2
     for part in range(3):
@@ -74,7 +76,7 @@ def test_a_batch_that_does_not_divide_has_fewer_parts():
 
 
 def test_a_repeated_pass_leaves_statistics_alone():
-    for kind in (Norm(), Norm("sub", 2)):
+    for kind in (BatchStatistics(), BatchStatistics("sub", 2)):
         model = nn.Sequential(TrainNorm(fresh()))
         set_norm(model, kind)
         model(torch.randn(4, 3, 2, 4, 4))
@@ -122,7 +124,7 @@ def worker(rank, port, folder):
     )
     model = nn.Sequential(fresh())
     prepare_norms(model)
-    set_norm(model, Norm("sync", 2))
+    set_norm(model, BatchStatistics("sync", 2))
     x = both(6)[rank * 2 : rank * 4 + 2].requires_grad_()  # 2 clips and 4 clips
     model(x).pow(3).sum().backward()
     merge_norms(model)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tubelet.errors import UsageError
-from tubelet.train.checkpoint import save_weights
 from tubelet.train.hooks import add_drop_path, add_dropout
 from tubelet.train.loss import class_weights, loss_sum
-from tubelet.train.networks import SMALL, Network, build, describe
 from tubelet.train.optim import Average, Optim, choose_trainable, make_optimizer, places, set_rate
+from tubelet.train.recipe_network import SMALL, Network, build, describe
+from tubelet.train.run_state import save_weights
 
 
 @pytest.mark.parametrize("name", sorted(SMALL))

@@ -8,8 +8,8 @@ import torch
 
 from tubelet.decode.base import open_video
 from tubelet.errors import UsageError
-from tubelet.train.networks import SMALL, Network, build
 from tubelet.train.order import CLASSES, order_of, pictures, write_order_set
+from tubelet.train.recipe_network import SMALL, Network, build
 from tubelet.train.samples import read_split
 
 

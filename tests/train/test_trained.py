@@ -19,8 +19,8 @@ from tubelet.models.blocks.nonlocal_block import NonLocals
 from tubelet.models.described import KEY, Description, loads, read_description
 from tubelet.models.fast import accelerate
 from tubelet.models.registry import config_of
-from tubelet.train.checkpoint import save_weights
-from tubelet.train.networks import SMALL, Network, build, describe, find_config
+from tubelet.train.recipe_network import SMALL, Network, build, describe, find_config
+from tubelet.train.run_state import save_weights
 
 YAML = """
 MODEL: {ARCH: i3d, MODEL_NAME: ResNet, NUM_CLASSES: 7, LOSS_FUNC: cross_entropy}

@@ -8,7 +8,7 @@ from tools.figures.svg import SMALL, Canvas, width_of
 from tools.tables import MAIN, costs
 
 from tubelet.models import zoo
-from tubelet.models.zoo import Entry
+from tubelet.models.zoo import ZooEntry
 
 GROUPS = {
     "data": ("C2D, I3D, Non-local", ("I3D-Inception", "C2D", "I3D-ResNet", "Non-local")),
@@ -30,10 +30,10 @@ LABELS = {
 """Ids that are named in the picture, and on which side."""
 
 
-def points() -> list[tuple[Entry, float, bool]]:
+def points() -> list[tuple[ZooEntry, float, bool]]:
     """(weights, cost relative to the reference, whether it was measured); flow left out."""
     unit = costs()[REFERENCE]["gmac"]
-    found: list[tuple[Entry, float, bool]] = []
+    found: list[tuple[ZooEntry, float, bool]] = []
     for entry in zoo.table().entries.values():
         flow = entry.clip.channels == 2
         if entry.dataset != "kinetics400" or entry.facts.get("top1") is None or flow:
@@ -84,7 +84,7 @@ def accuracy_cost() -> str:
     return canvas.svg()
 
 
-def _points(canvas: Canvas, drawn: list[tuple[Entry, float, bool]], place: object) -> None:
+def _points(canvas: Canvas, drawn: list[tuple[ZooEntry, float, bool]], place: object) -> None:
     assert callable(place)
     kinds = {family: kind for kind, (_, families) in GROUPS.items() for family in families}
     for entry, cost, measured in sorted(drawn, key=lambda p: p[0].id in MAIN):

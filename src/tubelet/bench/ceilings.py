@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tubelet.bench.timing import Call
+from tubelet.bench.rounds import Call
 
 SIDE = 2048
 COPY_MB = 256

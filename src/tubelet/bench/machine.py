@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet import __version__
-from tubelet.bench.timing import cores, machine_name
+from tubelet.bench.rounds import cores, machine_name
 from tubelet.machine.atomic import atomic_file
 from tubelet.machine.cache import cache_folder
 from tubelet.models import zoo

@@ -13,7 +13,7 @@ import click
 
 from tubelet import __version__
 from tubelet.errors import TubeletError, UsageError, WeightsError, did_you_mean
-from tubelet.machine.process import settle
+from tubelet.machine.process import configure_process
 
 BEFORE = (UsageError, WeightsError)
 """What is found before any input is tried."""
@@ -78,7 +78,7 @@ def group() -> None:
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 an input failed, 2 wrong usage, 130 interrupted."""
-    settle()
+    configure_process()
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
         sys.stdout.reconfigure(errors="surrogateescape")
     debug = "--debug" in sys.argv

@@ -39,7 +39,7 @@ def command(models: tuple[str, ...], as_json: bool, **choices: Any) -> int:
     Example: tubelet bench -m slowfast_r50_8x8.k400 -m x3d_m.k400 --video clip.mp4
     """
     from tubelet.bench.machine import remember
-    from tubelet.bench.run import Ask, measure
+    from tubelet.bench.measure import Ask, measure
     from tubelet.models.device import has_bf16_units
 
     usual = ("fp32", "bf16") if has_bf16_units("cpu") else ("fp32",)

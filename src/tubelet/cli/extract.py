@@ -157,7 +157,7 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
     Example: tubelet extract videos/ -o features/ -m i3d_inception.k400 --stride 16
     """
     choices = with_preset(choices)
-    from tubelet.cli.interrupt import Drain
+    from tubelet.cli.interrupt import GracefulStop
     from tubelet.cli.progress import Progress
     from tubelet.inputs import collect, is_frame_folder
     from tubelet.models.device import device_list, faster_precision
@@ -198,17 +198,17 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
         torch.set_num_threads(choices["threads"])
     extractors = build_extractors({**choices, "device": devices[0]})
     parts = choices["engine"] == "ray"
-    with Progress(len(job.inputs)) as progress, Drain(progress, parts=parts) as drain:
+    with Progress(len(job.inputs)) as progress, GracefulStop(progress, parts=parts) as stop:
         faster = faster_precision(extractors[0].precision, devices[0])
         if faster and not typed("precision"):
             progress.hint = faster
         failures = run(
-            job, extractors, drain, engine, stopping=lambda: drain.asked, works=progress.works
+            job, extractors, stop, engine, stopping=lambda: stop.asked, works=progress.works
         )
     print(progress.summary(), file=sys.stderr)
     if choices["as_json"]:
         click.echo(json.dumps({"out": getattr(out, "url", str(out)), **progress.counts()}))
-    if drain.asked:
+    if stop.asked:
         raise KeyboardInterrupt
     return 1 if failures else 0
 
@@ -227,7 +227,8 @@ def decoders_of(chosen: int | None, devices: Sequence[str]) -> int:
 
 
 def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
-    """What does the work; None for processes of this machine. UsageError for options in vain, and
+    """What does the work; None for processes of this machine. UsageError for options that would
+    have no effect, and
     where Ray is not installed."""
     if choices["engine"] == "local":
         given = [k for k in ("ray_address", "gpus_per_worker", "part_seconds") if typed(k)]

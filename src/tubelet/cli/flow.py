@@ -164,8 +164,8 @@ def write_video(
 ) -> int:
     """Flow as colours, one picture per pair; how many."""
     from tubelet.decode.encode import Encoding, encode
+    from tubelet.flow.color_wheel import colour
     from tubelet.flow.files import to_pixels
-    from tubelet.flow.picture import colour
     from tubelet.types import Image
 
     count = 0

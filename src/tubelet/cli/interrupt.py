@@ -14,7 +14,7 @@ from typing import Any
 from tubelet.run.job import Outcome, Reporter
 
 
-class Drain:
+class GracefulStop:
     """A reporter in front of another one, which knows what is under way. Use as a context, in the
     main thread; `asked` tells that Ctrl-C has come. parts: a video may be a part of one, so that
     nobody knows how much of what is under way is left."""
@@ -25,7 +25,7 @@ class Drain:
         self._before: Any = None
         self.asked = False
 
-    def __enter__(self) -> Drain:
+    def __enter__(self) -> GracefulStop:
         main = threading.current_thread() is threading.main_thread()
         # Where Ctrl-C is ignored (nohup) or somebody else's, it stays so.
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -16,7 +16,7 @@ from tubelet.models import zoo
 from tubelet.models.weights.fetch.released import status
 
 if TYPE_CHECKING:
-    from tubelet.models.zoo import Entry
+    from tubelet.models.zoo import ZooEntry
 
 HEADINGS = ("id", "family", "TxK", "crop", "D", "M params", "GFLOPs", "accuracy", "data", "weights")
 RIGHT = {2, 3, 4, 5, 6, 7}
@@ -63,12 +63,12 @@ def matching(pattern: str) -> list[str]:
     return names
 
 
-def record(entry: Entry) -> dict[str, Any]:
+def record(entry: ZooEntry) -> dict[str, Any]:
     """Everything that is known of an entry."""
     return {**asdict(entry), "weights": status(entry)}
 
 
-def accuracy(entry: Entry) -> str:
+def accuracy(entry: ZooEntry) -> str:
     top1, mean_ap = entry.facts.get("top1"), entry.facts.get("map")
     if top1 is not None:
         return f"{top1:.1f}"
@@ -79,7 +79,7 @@ def number(value: Any) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def row(entry: Entry) -> tuple[str, ...]:
+def row(entry: ZooEntry) -> tuple[str, ...]:
     clip = entry.clip
     backbone = "" if entry.classes else " (backbone)"
     return (
@@ -108,7 +108,7 @@ def table(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> list[str]:
     ]
 
 
-def run_verify(entries: Sequence[Entry], *, as_json: bool) -> int:
+def run_verify(entries: Sequence[ZooEntry], *, as_json: bool) -> int:
     """One line per entry as it is done; 1 where any failed."""
     from tubelet.models.weights.fetch.try_out import verify
 

@@ -90,7 +90,8 @@ def typed(name: str) -> bool:
 
 
 def flow_of(clips: Sequence[ClipSpec], choices: dict[str, Any]) -> FlowConfig | None:
-    """How flow is computed; None where no model takes it. UsageError for options in vain."""
+    """How flow is computed; None where no model takes it. UsageError where that makes the options
+    pointless."""
     if any("flow" in clip.modality for clip in clips):
         return flow_config(choices["flow"] or "tvl1", rounding=choices["flow_rounding"])
     given = [k for k in ("flow", "flow_rounding", "flow_cache") if typed(k)]

@@ -35,9 +35,9 @@ class Readable(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str | Path:
         if not (isinstance(value, str) and object_scheme(value) and ctx is not None):
             return self._kind(value)
-        from tubelet.store.remote.fetch_folder import brought
+        from tubelet.store.remote.fetch_folder import local_copy
 
-        return self._kind(ctx.with_resource(brought(value)))
+        return self._kind(ctx.with_resource(local_copy(value)))
 
 
 class OnDisk(click.Path):

@@ -67,14 +67,14 @@ def command(out: Path, **choices: Any) -> None:
     from tubelet.extraction.recipe import extractor_of
 
     try:
-        from tubelet.serve.app import Settings
-        from tubelet.serve.run import serve
+        from tubelet.serve.app import SiteSettings
+        from tubelet.serve.server import serve
         from tubelet.serve.uploads import Limits
     except ModuleNotFoundError as error:
         raise UsageError(f"serve needs {error.name}: pip install 'tubelet[serve]'") from error
 
     size = choices["max_upload"] * MB
-    settings = Settings(
+    settings = SiteSettings(
         roots=choices["roots"],
         follow_links=choices["follow_links"],
         session=choices["session"],

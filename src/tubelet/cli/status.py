@@ -25,10 +25,10 @@ def command(out: Path | ObjectFolder, as_json: bool, debug: bool) -> None:
     from tubelet.cli.interrupt import span
     from tubelet.machine.timing import in_words
     from tubelet.run.status import status_of
-    from tubelet.store.remote.fetch_folder import brought
+    from tubelet.store.remote.fetch_folder import local_copy
 
     if isinstance(out, ObjectFolder):
-        with brought(out.url, arrays=False) as path:
+        with local_copy(out.url, arrays=False) as path:
             found = status_of(path)
         found = [replace(s, out=out.url + s.out.removeprefix(str(path))) for s in found]
     else:

@@ -34,7 +34,7 @@ def command(recipe: Path, out: Path | None, only_plan: bool, **choices: Any) -> 
     from tubelet.train.config import load_recipe, plan_of
     from tubelet.train.devices import Device, joined
     from tubelet.train.loop import batches_of, read_splits
-    from tubelet.train.run import resolved, train
+    from tubelet.train.run_folder import resolved, train
 
     config = load_recipe(recipe)
     with_files = resolved(config, recipe.parent)

@@ -35,8 +35,8 @@ from tubelet.clips.transform import (
 from tubelet.clips.windows import WindowConfig
 from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, unpack
-from tubelet.flow.cache import VideoCache, content_of
-from tubelet.flow.picture import colour
+from tubelet.flow.color_wheel import colour
+from tubelet.flow.flow_cache import VideoCache, content_of
 from tubelet.flow.pool import FlowPool, Picture, shared_pool
 from tubelet.flow.types import Packed
 from tubelet.types import MODALITIES, Frame, Image, VideoInfo
@@ -302,7 +302,7 @@ def kept(pixels: Prepared | Promise) -> Prepared:
 
 
 def pictures(frame: Prepared, view: ViewConfig) -> list[Image]:
-    """What a network sees of a frame, for eyes: RGB [crop, crop, 3] per view, then flow per view.
+    """What a network sees of a frame, for people: RGB [crop, crop, 3] per view, then flow per view.
 
     Flow as colours (`flow.picture`); a quarter of the bound has full colour.
     """

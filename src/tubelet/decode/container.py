@@ -35,7 +35,7 @@ The audio ones are here so that the message can say "no video stream"."""
 UNDECODABLE_TEXT: Any = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
-"""PyAV 18 refuses files whose title is not UTF-8 unless told otherwise; 19 needs no telling."""
+"""PyAV 18 refuses files whose title is not UTF-8 unless told otherwise; 19 reads them."""
 
 MPEG4_PLACEHOLDER = 8
 """Bytes; a coded frame has more."""

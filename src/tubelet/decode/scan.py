@@ -32,7 +32,7 @@ from tubelet.decode.container import (
 from tubelet.decode.damage import promised_end
 from tubelet.decode.holes import Holes
 from tubelet.errors import EmptyVideo
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.types import DecodeEvents, VideoReader
 
 
@@ -102,7 +102,7 @@ def scan(path: str) -> Timeline:
         read, size = 0, os.stat(path).st_size
         try:
             for packet in container.demux(stream):
-                PULSE.beat()
+                HEARTBEAT.beat()
                 read += packet.size
                 check_end(read, size, path)
                 if packet.size:

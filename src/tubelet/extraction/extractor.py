@@ -38,8 +38,8 @@ from tubelet.extraction.recording import (
 from tubelet.extraction.shared_maps import FrameMaps, frame_maps
 from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.flow.pool import shared_pool
-from tubelet.machine.heartbeat import PULSE
-from tubelet.machine.timing import METER
+from tubelet.machine.heartbeat import HEARTBEAT
+from tubelet.machine.timing import TIMER
 from tubelet.models.blocks.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.models.device import (
     arithmetic,
@@ -232,8 +232,8 @@ class Extractor:
 
     def forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:
         """As `forward`, from the W prepared frames of each window."""
-        with PULSE.expected("model", limits=len(clips) * self.view.views), METER.timed("model"):
-            METER.count("model", len(clips))
+        with HEARTBEAT.expected("model", limits=len(clips) * self.view.views), TIMER.timed("model"):
+            TIMER.count("model", len(clips))
             return self._forward_clips(clips)
 
     def _forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:

@@ -20,7 +20,7 @@ from tubelet.decode.base import open_video
 from tubelet.decode.types import Color
 from tubelet.extraction.recording import Reading, Source, Tally
 from tubelet.flow.base import FlowConfig
-from tubelet.machine.timing import METER
+from tubelet.machine.timing import TIMER
 from tubelet.types import DecodeEvents, Frame, VideoInfo, VideoReader
 
 
@@ -149,7 +149,7 @@ class Here:
     def rows(self) -> Iterator[tuple[int, Row[Prepared]]]:
         span = self.source.start_s, self.source.end_s
         rows = each_row(self.reader, self.lanes, *span, self.tally, self.wanted)
-        return METER.each("decode", rows)
+        return TIMER.each("decode", rows)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from tubelet.clips.gather import Row
 from tubelet.errors import FeatureError
-from tubelet.machine.heartbeat import PULSE
-from tubelet.machine.timing import METER
+from tubelet.machine.heartbeat import HEARTBEAT
+from tubelet.machine.timing import TIMER
 from tubelet.store.formats.rows import Rows
 from tubelet.types import DecodeEvents, Features, VideoInfo
 
@@ -48,14 +48,14 @@ class Tally:
     def enter(self, stage: str) -> None:
         """The next stage begins."""
         self.stage = stage
-        PULSE.enter(stage)
+        HEARTBEAT.enter(stage)
 
     def count(self, index: int) -> None:
         """One more frame, number `index`, is decoded."""
         self.decoded += 1
         self.frame = index
-        PULSE.beat(frame=index)
-        METER.count("decode", 1)
+        HEARTBEAT.beat(frame=index)
+        TIMER.count("decode", 1)
 
 
 @dataclass(frozen=True)

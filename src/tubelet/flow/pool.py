@@ -25,7 +25,7 @@ from tubelet.errors import VideoError
 from tubelet.flow.base import FlowConfig, create_method, pack
 from tubelet.flow.opencv import grayscale
 from tubelet.flow.types import Packed, Setting
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.types import Image
 
 
@@ -109,7 +109,7 @@ class FlowPool:
         else:
             field = self._method()(a, b)
         packed = pack(field, self.config)
-        PULSE.beat()
+        HEARTBEAT.beat()
         if keep is not None:
             keep(packed)
         return packed

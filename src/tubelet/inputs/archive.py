@@ -16,7 +16,7 @@ from typing import IO
 
 from tubelet.errors import UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, Input, suffix_of
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 
 PIECE = 1 << 20
 
@@ -92,7 +92,7 @@ class _Beating(io.FileIO):
     """A file whose every read is a sign of life: finding a member may mean hours of unpacking."""
 
     def read(self, size: int | None = -1, /) -> bytes:  # pyright: ignore[reportIncompatibleMethodOverride]
-        PULSE.beat()
+        HEARTBEAT.beat()
         return super().read(-1 if size is None else size) or b""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tubelet.errors import UsageError
 from tubelet.inputs.archive import members
 from tubelet.inputs.lists import read_list, remote_id
-from tubelet.inputs.objects import videos_below
+from tubelet.inputs.object_store import videos_below
 from tubelet.inputs.types import (
     IMAGE_SUFFIXES,
     LIST_SUFFIXES,

@@ -13,8 +13,8 @@ from typing import IO
 from tubelet.config import stable_hash
 from tubelet.errors import VideoError
 from tubelet.inputs.archive import Archive
-from tubelet.inputs.objects import facts as object_facts
-from tubelet.inputs.objects import fetched
+from tubelet.inputs.object_store import facts as object_facts
+from tubelet.inputs.object_store import fetched
 from tubelet.inputs.remote import fetch
 from tubelet.inputs.types import SYNTHETIC, Input, is_url
 from tubelet.machine.cache import cache_folder

@@ -21,7 +21,7 @@ from tubelet.errors import StoreError, UsageError, VideoError
 from tubelet.inputs.types import VIDEO_SUFFIXES, public_url, suffix_of
 from tubelet.machine.atomic import atomic_file
 from tubelet.machine.cache import cache_folder
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.store.folder import read_record, sha256_of, write_json
 
 LIMIT_VARIABLE = "TUBELET_MAX_DOWNLOAD"
@@ -101,7 +101,7 @@ def _stream(response: Any, file: IO[bytes], shown: str) -> tuple[int, str]:
             raise VideoError(_too_large(shown, size, limit))
         digest.update(piece)
         file.write(piece)
-        PULSE.beat()
+        HEARTBEAT.beat()
     if expected is not None and size != expected:
         raise VideoError(f"{shown}: {size} of {expected} bytes came; try again")
     if size == 0:

@@ -1,7 +1,7 @@
 """Signs of life, for whoever watches over this process and may have to kill it.
 
-    with PULSE.expected("decode"):       from here on silence is a bad sign
-        ...  PULSE.beat(frame=k)         something moved
+    with HEARTBEAT.expected("decode"):       from here on silence is a bad sign
+        ...  HEARTBEAT.beat(frame=k)         something moved
 
 A worker process shares its cells with its parent (`run/processes/parent.py`), which reads them as
 `Sign`.
@@ -36,7 +36,7 @@ def read_sign(cells: MutableSequence[int]) -> Sign:
     return Sign(beats, limits, STAGES[stage], frame - 1)
 
 
-class Pulse:
+class Heartbeat:
     """Of this process. Any thread may beat; one thread, the one that runs the videos, says what is
     expected."""
 
@@ -78,5 +78,5 @@ class Pulse:
             self.beat()
 
 
-PULSE = Pulse()
+HEARTBEAT = Heartbeat()
 """That of this process."""

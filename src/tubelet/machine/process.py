@@ -31,7 +31,7 @@ OLD_LARGEST = 32 << 20
 """Blocks that may be kept; the second is the most that older versions of glibc take."""
 
 
-def settle() -> None:
+def configure_process() -> None:
     """Sleep while waiting, keep memory. To be called before torch is imported."""
     os.environ.setdefault(WAIT_POLICY, "PASSIVE")
     keep_memory()

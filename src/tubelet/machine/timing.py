@@ -1,7 +1,7 @@
 """What the stages of a run do with their time: how long each was busy, and what came of it.
 
-    METER.each("decode", rows)       time spent in making them
-    with METER.timed("model"): ...   time of a block
+    TIMER.each("decode", rows)       time spent in making them
+    with TIMER.timed("model"): ...   time of a block
 
 Each process counts for itself; a run adds its processes up (`Works`). Stages of one process overlap
 (decoding runs in a thread), so shares of them need not sum to one: the one nearest to 100 % is what
@@ -25,7 +25,7 @@ COUNTERS = 2 * len(STAGES)
 T = TypeVar("T")
 
 
-class Meter:
+class Timer:
     """Of this process. Each stage is counted by one thread at a time."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Meter:
                 self._cells[i] += more
 
 
-METER = Meter()
+TIMER = Timer()
 """That of this process."""
 
 BUSY = 0.5

@@ -17,7 +17,7 @@ from tubelet.errors import WeightsError
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
 from tubelet.models.weights.files.checkpoint import load_checkpoint
-from tubelet.models.weights.layouts.base import Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout
 from tubelet.models.weights.load import find_layout
 from tubelet.types import ClipSpec
 
@@ -43,7 +43,9 @@ def identify(path: str | Path) -> str:
     )
 
 
-def _candidates(layout: Layout, keys: Mapping[str, Tensor]) -> Iterator[tuple[str, Any, Any]]:
+def _candidates(
+    layout: CheckpointLayout, keys: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Any, Any]]:
     """(name, family file, configuration): networks, then entries whose network differs.
 
     Configurations that differ in nothing that has weights are given once.
@@ -66,7 +68,7 @@ def _candidates(layout: Layout, keys: Mapping[str, Tensor]) -> Iterator[tuple[st
             yield name, family, config
 
 
-def _families(layout: Layout, keys: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _families(layout: CheckpointLayout, keys: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The family files whose weights have such names."""
 
     def has(*words: str) -> bool:
@@ -81,7 +83,7 @@ def _families(layout: Layout, keys: Mapping[str, Tensor]) -> tuple[str, ...]:
     return ("x3d",) if has("conv_xy", "conv1_s.", "conv_space") else ("resnet3d",)
 
 
-def fits(model: nn.Module, layout: Layout, source: Mapping[str, Tensor]) -> bool:
+def fits(model: nn.Module, layout: CheckpointLayout, source: Mapping[str, Tensor]) -> bool:
     """Whether every tensor finds its place with its shape, but for the number of classes.
 
     A table of positions that would have to be resized does not fit.

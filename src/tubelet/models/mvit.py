@@ -36,8 +36,8 @@ from tubelet.models.blocks.layers import check_clip, check_taps, classifier, sco
 from tubelet.models.blocks.mvit_schedule import (
     ONE,
     TWO,
+    MViTSchedule,
     Pooling,
-    Trunk,
     Widths,
     adaptive_strides,
     drop_path_schedule,
@@ -72,7 +72,7 @@ class Config:
 
     clip: ClipSpec
     num_classes: int
-    trunk: Trunk
+    trunk: MViTSchedule
     activation: Activation = "softmax"
     class_token: bool = True
     attention: AttentionVariant = field(default_factory=AttentionVariant)
@@ -236,7 +236,7 @@ def normed_mean(patches: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     return norm(mean), centred * scale * norm.weight + norm.bias
 
 
-def patch_embedding(trunk: Trunk, channels: int) -> nn.Conv3d:
+def patch_embedding(trunk: MViTSchedule, channels: int) -> nn.Conv3d:
     """The stem: [B, 3, T, H, W] to patches [B, C, T', H', W']; images are clips of one frame."""
     return nn.Conv3d(
         channels,
@@ -288,23 +288,23 @@ V2_VIDEO = AttentionVariant(rel_spatial=True, rel_temporal=True, residual_poolin
 V2_IMAGE = AttentionVariant(rel_spatial=True, residual_pooling=True)
 
 
-def v1(trunk: Trunk, clip: ClipSpec, num_classes: int) -> Config:
+def v1(trunk: MViTSchedule, clip: ClipSpec, num_classes: int) -> Config:
     """Absolute positions; channels grow in the MLP."""
     position = "joint" if clip.frames == 1 else "separate"
     return Config(clip, num_classes, replace(trunk, position=position))
 
 
-def v2(trunk: Trunk, clip: ClipSpec, num_classes: int) -> Config:
+def v2(trunk: MViTSchedule, clip: ClipSpec, num_classes: int) -> Config:
     """Relative positions, residual pooling; channels grow in the attention."""
     attention = V2_IMAGE if clip.frames == 1 else V2_VIDEO
     return Config(clip, num_classes, trunk, attention=attention, widen_in_attention=True)
 
 
-def v2_image(trunk: Trunk, num_classes: int = 1000) -> Config:
+def v2_image(trunk: MViTSchedule, num_classes: int = 1000) -> Config:
     return replace(v2(image(trunk), IMAGE, num_classes), class_token=False)
 
 
-def maskfeat(trunk: Trunk, *, residual_pooling: bool) -> Config:
+def maskfeat(trunk: MViTSchedule, *, residual_pooling: bool) -> Config:
     """The networks that are fine-tuned in MaskFeat (2112.09133)."""
     attention = replace(V2_VIDEO, residual_pooling=residual_pooling)
     config = replace(v2(trunk, CLIP_16X4, 400), attention=attention)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tubelet.errors import UsageError
 from tubelet.models import zoo
-from tubelet.models.zoo import DEFAULT_MODEL, Entry, list_models
+from tubelet.models.zoo import DEFAULT_MODEL, ZooEntry, list_models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -193,7 +193,7 @@ def _two_stream_from(name: str, files: Mapping[str, Path]) -> nn.Module:
     return _joined(rgb, flow, model_id=entry.id if entry is not None else arch, entry=entry)
 
 
-def _joined(rgb: Any, flow: Any, *, model_id: str, entry: Entry | None) -> nn.Module:
+def _joined(rgb: Any, flow: Any, *, model_id: str, entry: ZooEntry | None) -> nn.Module:
     """Two networks as one, which tells the origin of both."""
     from tubelet.models.two_stream import TwoStream
 
@@ -207,7 +207,7 @@ def _joined(rgb: Any, flow: Any, *, model_id: str, entry: Entry | None) -> nn.Mo
     return _finish(model, {**origin, "model_id": model_id})
 
 
-def _released(entry: Entry, *, progress: Progress | None) -> nn.Module:
+def _released(entry: ZooEntry, *, progress: Progress | None) -> nn.Module:
     """The network of an entry with its released weights, fetched where they are not cached."""
     if entry.source["kind"] == "streams":
         halves = (zoo.entry_for(entry.source[stream]) for stream in ("rgb", "flow"))
@@ -233,7 +233,7 @@ def _released(entry: Entry, *, progress: Progress | None) -> nn.Module:
 
 
 def _from_file(
-    path: Path, build: Callable[..., Any], *, entry: Entry | None, model_id: str
+    path: Path, build: Callable[..., Any], *, entry: ZooEntry | None, model_id: str
 ) -> nn.Module:
     """The network of `build(num_classes=)` with the user's weights; as many classes as they."""
     from tubelet.models.weights.files.checkpoint import load_checkpoint
@@ -260,7 +260,9 @@ def _from_file(
     return _finish(model, origin)
 
 
-def config_of(arch: str, entry: Entry | None, *, num_classes: int | None = None) -> tuple[Any, Any]:
+def config_of(
+    arch: str, entry: ZooEntry | None, *, num_classes: int | None = None
+) -> tuple[Any, Any]:
     """(family module, its configuration for a network or for one of its entries)."""
     family = importlib.import_module(f"tubelet.models.{zoo.table().archs[arch]}")
     config = family.VARIANTS[arch]
@@ -291,7 +293,7 @@ def changed(config: Any, path: Sequence[str], value: Any) -> Any:
     return replace(config, **{name: changed(getattr(config, name), rest, value)})
 
 
-def _build(arch: str, entry: Entry | None, *, num_classes: int | None = None) -> Any:
+def _build(arch: str, entry: ZooEntry | None, *, num_classes: int | None = None) -> Any:
     family, config = config_of(arch, entry, num_classes=num_classes)
     return family.build(config)
 

@@ -55,9 +55,9 @@ from tubelet.models.blocks.resnet import (
     NO_NONLOCALS,
     SLOW,
     STAGES,
+    ResNetLayout,
     Stem,
     Times,
-    Trunk,
     stage,
     trunk,
 )
@@ -74,7 +74,7 @@ class Config:
     """
 
     clip: ClipSpec
-    trunk: Trunk
+    trunk: ResNetLayout
     time_pool: int = 1
     head: tuple[int, int, int] | None = None
     num_classes: int = 400

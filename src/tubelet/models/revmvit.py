@@ -33,8 +33,8 @@ from tubelet.errors import UsageError
 from tubelet.models.blocks.layers import check_taps, classifier, scores
 from tubelet.models.blocks.mvit_schedule import (
     Kernel,
+    MViTSchedule,
     Pooling,
-    Trunk,
     Widths,
     drop_path_schedule,
     image,
@@ -76,7 +76,7 @@ class Config:
 
     clip: ClipSpec
     num_classes: int
-    trunk: Trunk
+    trunk: MViTSchedule
     activation: Activation = "softmax"
     transitions: tuple[int, ...] = ()
     fusion: Literal["average", "concat", "mlp"] = "average"
@@ -119,7 +119,9 @@ class ReversibleBlock(nn.Module):
     seeds remove the same again. Without seeds nothing is removed.
     """
 
-    def __init__(self, widths: Widths, *, pooling: Pooling, trunk: Trunk, drop: Drop) -> None:
+    def __init__(
+        self, widths: Widths, *, pooling: Pooling, trunk: MViTSchedule, drop: Drop
+    ) -> None:
         super().__init__()
         self.f = AttentionBranch(
             widths.dim, widths.dim, heads=widths.heads, pooling=pooling, qkv_bias=trunk.qkv_bias
@@ -341,9 +343,9 @@ def resized(config: Config, *, frames: int | None = None, crop: int | None = Non
 # Variants.
 
 
-def vit(dim: int, heads: int) -> Trunk:
+def vit(dim: int, heads: int) -> MViTSchedule:
     """Table 1: a plain ViT of 12 blocks on patches of 16 x 16."""
-    return Trunk(
+    return MViTSchedule(
         depth=12,
         embed_dim=dim,
         num_heads=heads,

@@ -53,9 +53,9 @@ from tubelet.models.blocks.resnet import (
     NO_NONLOCALS,
     SLOW,
     STAGES,
+    ResNetLayout,
     Stem,
     Times,
-    Trunk,
     stage,
     trunk,
 )
@@ -78,8 +78,8 @@ class Config:
     """
 
     clip: ClipSpec
-    slow: Trunk
-    fast: Trunk
+    slow: ResNetLayout
+    fast: ResNetLayout
     lateral_kernel: int = 7
     lateral_ratio: int = 2
     lateral_norm: bool = True
@@ -105,7 +105,7 @@ class Lateral(nn.Module):
         return x if self.bn is None else F.relu(self.bn(x), inplace=True)
 
 
-def pathway(spec: Trunk, *, channels: int, joined: Sequence[int]) -> nn.ModuleDict:
+def pathway(spec: ResNetLayout, *, channels: int, joined: Sequence[int]) -> nn.ModuleDict:
     """Stem and stages; `joined` channels of the laterals come on top of each stage's input."""
     inputs = [spec.stem, *spec.widths[:-1]]
     layers: dict[str, nn.Module] = {"stem": Stem(channels, spec)}

@@ -29,7 +29,7 @@ ORIGIN = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class ZooEntry:
     """One released checkpoint.
 
     id: `arch.tag`; zoo_id: its alias. arch: the network; config: fields in which this checkpoint's
@@ -60,40 +60,40 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Table:
-    """archs: network -> family file. entries: id -> Entry. aliases: other names -> id.
+class Zoo:
+    """archs: network -> family file. entries: id -> ZooEntry. aliases: other names -> id.
 
     not_runnable: released checkpoints of these families that cannot be run here, and why.
     """
 
     archs: Mapping[str, str]
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, ZooEntry]
     aliases: Mapping[str, str]
     not_runnable: Sequence[Mapping[str, str]]
 
 
 @cache
-def table() -> Table:
+def table() -> Zoo:
     """The packaged table, read once."""
     text = (resources.files("tubelet.models") / "weights" / "zoo.json").read_text(encoding="utf-8")
     data = json.loads(text)
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ZooEntry] = {}
     aliases: dict[str, str] = dict(SHORT_NAMES)
     for row in data["entries"]:
         clip: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in row["clip"].items()
         }
-        entry = Entry(**{**row, "clip": ClipSpec(**clip)})
+        entry = ZooEntry(**{**row, "clip": ClipSpec(**clip)})
         entries[entry.id] = entry
         aliases[entry.zoo_id] = entry.id
     for entry in list(_two_streams(entries)):
         entries[entry.id] = entry
         aliases[entry.zoo_id] = entry.id
     archs = {**data["archs"], TWO_STREAM: "two_stream"}
-    return Table(archs, entries, aliases, data["not_runnable"])
+    return Zoo(archs, entries, aliases, data["not_runnable"])
 
 
-def _two_streams(entries: Mapping[str, Entry]) -> Iterator[Entry]:
+def _two_streams(entries: Mapping[str, ZooEntry]) -> Iterator[ZooEntry]:
     """A joint entry for every RGB entry of Inception-I3D whose flow half has the same origin.
 
     i3d_inception_rgb_imagenet.k400_tf + i3d_inception_flow_imagenet.k400_tf
@@ -135,7 +135,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return [name for name in table().entries if fnmatch.fnmatchcase(name, pattern)]
 
 
-def find(name: str) -> Entry | None:
+def find(name: str) -> ZooEntry | None:
     """The entry of an id or alias; None where there is none."""
     known = table()
     return known.entries.get(known.aliases.get(name, name))
@@ -148,7 +148,7 @@ def tags(arch: str) -> Iterator[str]:
     yield from named or [entry.id for entry in entries if entry.arch == arch]
 
 
-def entry_for(name: str) -> Entry:
+def entry_for(name: str) -> ZooEntry:
     """The entry of an id or alias. Raises UsageError (a bare network), UnknownName."""
     entry = find(name)
     if entry is not None:
@@ -167,7 +167,7 @@ def entry_for(name: str) -> Entry:
     raise UnknownName(f"no model {name!r}{suggest(name)}; `tubelet models` lists all of them")
 
 
-def arch_for(name: str) -> tuple[str, Entry | None]:
+def arch_for(name: str) -> tuple[str, ZooEntry | None]:
     """The network of a name with or without tag, and the entry whose settings it takes.
 
     Raises UnknownName, or UsageError where a shared first part names several networks.

@@ -13,7 +13,9 @@ from tubelet.errors import TubeletError, UsageError, WeightsError
 from tubelet.extraction.lanes import Lane
 from tubelet.extraction.recipe import lane_of
 from tubelet.machine.atomic import atomic_file
-from tubelet.report.gather import (
+from tubelet.report.model import Choices, ModelReport
+from tubelet.report.pixels import middle_of, rows_of, sheet_of
+from tubelet.report.stored import (
     Detail,
     choose,
     detail_of,
@@ -21,8 +23,6 @@ from tubelet.report.gather import (
     spread,
     whole_of,
 )
-from tubelet.report.model import Choices, ModelReport
-from tubelet.report.pixels import middle_of, rows_of, sheet_of
 from tubelet.rows.collection import load_collection
 from tubelet.rows.scores import scores_of
 from tubelet.store.listing import read_folders

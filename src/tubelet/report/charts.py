@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from tubelet.report.gather import Detail
 from tubelet.report.pixels import colours, png_uri
+from tubelet.report.stored import Detail
 from tubelet.report.words import clock, span
 from tubelet.rows.similarity import cells
 
@@ -35,7 +35,7 @@ def _tick(t: float) -> str:
     return f"{t:g} s" if t < 60 else clock(t)
 
 
-class Timeline:
+class TimelineChart:
     """Lanes over one time axis: class strips, novelty, norms; a tooltip per row."""
 
     def __init__(self, detail: Detail) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.errors import UsageError
-from tubelet.report.gather import Detail, Line, Whole
+from tubelet.report.stored import Detail, VideoLine, Whole
 from tubelet.rows.collection import Collection
 from tubelet.rows.scores import Scores
 
@@ -40,7 +40,7 @@ class ModelReport:
     """One model's folder. thumbs: (id, row) -> a small picture of its middle frame."""
 
     collection: Collection
-    lines: list[Line]
+    lines: list[VideoLine]
     failures: list[dict[str, Any]]
     scores: Scores | None
     no_scores: str

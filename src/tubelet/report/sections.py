@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
-from tubelet.report.charts import Timeline, matrix
-from tubelet.report.gather import Classes, Detail, Line
+from tubelet.report.charts import TimelineChart, matrix
 from tubelet.report.html import figure, note
 from tubelet.report.model import ModelReport
 from tubelet.report.pixels import Sheet
+from tubelet.report.stored import Classes, Detail, VideoLine
 from tubelet.report.words import clock, count, sentences, span
 from tubelet.rows.similarity import cells
 
@@ -54,7 +54,7 @@ def card(detail: Detail) -> str:
     if not len(detail.center_s):
         return f"{head}</article>"
     return (
-        f'{head}<div class="pair"><figure>{Timeline(detail).svg()}{_runs(detail)}</figure>'
+        f'{head}<div class="pair"><figure>{TimelineChart(detail).svg()}{_runs(detail)}</figure>'
         f"{_matrix(detail)}</div>{_sheets(detail)}</article>"
     )
 
@@ -121,7 +121,7 @@ def _sheet(detail: Detail, sheet: Sheet) -> str:
 def videos(report: ModelReport, k: int) -> str:
     """Every video and every failure, as a table."""
     failed = [
-        Line(
+        VideoLine(
             f["id"],
             None,
             0,
@@ -160,7 +160,7 @@ def videos(report: ModelReport, k: int) -> str:
     )
 
 
-def _line(line: Line) -> str:
+def _line(line: VideoLine) -> str:
     size = f"{line.size[0]} × {line.size[1]}" if line.size else ""
     fps = f"{line.fps:.5g}" if line.fps else ""
     kind, remark = ("b", line.problem) if line.problem else ("w", "; ".join(line.warnings))

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.report.charts import HUES, histogram, scatter
-from tubelet.report.gather import ALIKE, Whole
 from tubelet.report.html import figure, note, table
 from tubelet.report.model import ModelReport
+from tubelet.report.stored import ALIKE, Whole
 from tubelet.report.words import count, span
 
 

@@ -110,7 +110,7 @@ def boundaries(curve: NDArray[np.float64], *, apart: int = 2, sigmas: float = 0.
     return found
 
 
-def align(similarity: Array) -> list[tuple[int, int]]:
+def warp_path(similarity: Array) -> list[tuple[int, int]]:
     """The alignment path of two videos, from both starts to both ends: dynamic time warping.
 
     [N, M] cosines -> pairs (i, j) that both never go back; the sum of 1 - cosine over the path is

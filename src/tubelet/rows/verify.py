@@ -23,7 +23,7 @@ TIME_SLACK_S = 1e-6
 
 
 @dataclass
-class Verdict:
+class Verification:
     """problems and notes: (id, text). A problem is wrong; a note could not be checked or is odd."""
 
     videos: int = 0
@@ -33,13 +33,13 @@ class Verdict:
     notes: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
 
-def verify(path: Path, *, plan: bool = True) -> Verdict:
+def verify(path: Path, *, plan: bool = True) -> Verification:
     """Check every video of OUT; with `plan`, also against its source where that is at hand.
 
     UsageError where `path` is no output folder.
     """
     folder = read_folder(path)
-    verdict = Verdict()
+    verdict = Verification()
     for identity in folder.ids:
         try:
             features = folder.load(identity)
@@ -88,7 +88,7 @@ def check_record(identity: str, features: Features) -> None:
             raise StoreError(f"{len(record[name])} entries of {name} for {n} rows")
 
 
-def _check_plan(folder: Finished, identity: str, features: Features, verdict: Verdict) -> None:
+def _check_plan(folder: Finished, identity: str, features: Features, verdict: Verification) -> None:
     """Rows against the plan of the source. What cannot be planned is a note."""
     record = features.provenance
     source = str(record.get("source"))

@@ -1,4 +1,4 @@
-"""Contact sheets of exactly what the model saw, for eyes: OUT/debug/<id>/window-00000.png.
+"""Contact sheets of exactly what the model saw, for people: OUT/debug/<id>/window-00000.png.
 
 Frames in reading order, unscaled, with a grey line between them; a block per view. They come from
 the very arrays that go into the network, normalised and back.

@@ -16,7 +16,7 @@ from dataclasses import replace
 from tubelet.errors import StoreError
 from tubelet.extraction.extractor import Extractor
 from tubelet.machine.atomic import sweep
-from tubelet.machine.timing import METER, Works
+from tubelet.machine.timing import TIMER, Works
 from tubelet.run.claims.disk import Claims
 from tubelet.run.claims.objects import claims_of
 from tubelet.run.job import (
@@ -89,6 +89,6 @@ def _work(
         from tubelet.run.processes.parent import run_workers
 
         return run_workers(job, extractors, folders, claims, report, stopping)
-    claims.works.follow(METER.read)
+    claims.works.follow(TIMER.read)
     worker = Worker(job, extractors, folders, claims, report, stopping=stopping)
     return worker.work(job.inputs)

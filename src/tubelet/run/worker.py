@@ -19,9 +19,9 @@ from tubelet.extraction.lanes import Opening, open_here
 from tubelet.extraction.recording import Fault, Recording, Source, Tally
 from tubelet.inputs import Input, fingerprint, on_disk
 from tubelet.inputs.local import Openers
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.prefetch import prefetch
-from tubelet.machine.timing import METER
+from tubelet.machine.timing import TIMER
 from tubelet.run.contact_sheet import write_sheet
 from tubelet.run.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.store.failures import Failure
@@ -142,7 +142,7 @@ class Worker:
         lanes = list(range(len(self.folders)))
         self.report.advance(item.id, 0, None)
         try:
-            with PULSE.expected("fetch"):
+            with HEARTBEAT.expected("fetch"):
                 mark = fingerprint(item, self._openers)
         except TubeletError as error:  # an archive that cannot be opened any more
             self._close(item, dict.fromkeys(lanes, Fault("open", error, None)))
@@ -205,7 +205,7 @@ class Worker:
 
         try:
             place, opening = self._reach(item)
-            with PULSE.expected("fetch"), METER.entering("fetch", place) as path:
+            with HEARTBEAT.expected("fetch"), TIMER.entering("fetch", place) as path:
                 tally.enter("open")
                 recordings = record_video(
                     Source(path, item.start_s, item.end_s, rate, item.id),
@@ -252,9 +252,9 @@ class Worker:
             return Fault("decode", damage, facts["decoded_frames"] - 1)
         facts |= {"source": item.shown, "fingerprint": video.mark}
         try:
-            with METER.timed("store"):
+            with TIMER.timed("store"):
                 self.folders[lane].put(item.id, recording.arrays, recording.times(), facts)
-            METER.count("store", sum(rows.nbytes for rows in recording.arrays.values()))
+            TIMER.count("store", sum(rows.nbytes for rows in recording.arrays.values()))
         except Exception as error:  # noqa: BLE001 a bug in a codec must not end the run
             return Fault("store", error, None)
         return None

@@ -23,12 +23,12 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from tubelet.errors import StoreError, TubeletError, UsageError, VideoError
-from tubelet.serve.catalog import Entry, Missing
-from tubelet.serve.charts import compare, map_of, to_csv
+from tubelet.serve.catalog import CatalogEntry, Missing
+from tubelet.serve.comparison import compare, map_of, to_csv
 from tubelet.serve.guard import Guard
 from tubelet.serve.library import NotYet, out_name
 from tubelet.serve.ranges import file_response
-from tubelet.serve.site import Settings, Site
+from tubelet.serve.site import Site, SiteSettings
 from tubelet.serve.uploads import Refused, Uploads
 
 PAGE = 100
@@ -52,12 +52,12 @@ class Selection(BaseModel):
     features: bool = False
 
 
-def create_app(out: str | Path, settings: Settings | None = None) -> FastAPI:
+def create_app(out: str | Path, settings: SiteSettings | None = None) -> FastAPI:
     """The web application of one output folder. UsageError where `out` is none.
 
     Without a token it must be bound to loopback: see `guard.Policy` and `cli/serve.py`.
     """
-    settings = settings or Settings()
+    settings = settings or SiteSettings()
     site = Site(Path(out), settings)
 
     @asynccontextmanager
@@ -140,7 +140,7 @@ def _add_videos(app: FastAPI, site: Site) -> None:
             "indexing": site.catalog.indexing,
             "total": site.catalog.total,
             "problem": site.catalog.problem,
-            "version": sum(catalog.version for catalog in site.library.shelves),
+            "version": sum(catalog.version for catalog in site.library.catalogs),
             "uploads": None if uploads is None else asdict(uploads.limits),
         }
 
@@ -170,8 +170,8 @@ def _add_videos(app: FastAPI, site: Site) -> None:
 
     @app.get("/api/videos/{key}")
     def video(key: str) -> dict[str, Any]:
-        shelf, entry = site.library.find(key)
-        catalog = site.library.shelves[shelf]
+        folder_index, entry = site.library.find(key)
+        catalog = site.library.catalogs[folder_index]
         found: dict[str, Any] = _listed(entry)
         if entry.state == "failed":
             found["failure"] = site.shown(entry, catalog.failure(entry) or {})
@@ -183,11 +183,11 @@ def _add_videos(app: FastAPI, site: Site) -> None:
         hidden |= {"files"}  # its keys are names, and pydantic takes no keys that are not UTF-8
         found["record"] = site.shown(entry, {k: v for k, v in record.items() if k not in hidden})
         found["media"] = site.media(key, record)
-        found["timeline"] = site.library.timeline(site.library.features(shelf, entry))
+        found["timeline"] = site.library.timeline(site.library.features(folder_index, entry))
         return found
 
 
-def _listed(entry: Entry) -> dict[str, Any]:
+def _listed(entry: CatalogEntry) -> dict[str, Any]:
     names = ("key", "name", "state", "rows", "duration_s", "warnings", "problem", "uploaded")
     return {name: getattr(entry, name) for name in names}
 

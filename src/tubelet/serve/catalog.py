@@ -41,7 +41,7 @@ class Missing(TubeletError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One video. state: done; warned: done, with warnings; failed: a line of failures.jsonl;
     unreadable: a sidecar or failure that is not what this folder's run wrote, `problem` says why.
     uploaded: of this session."""
@@ -74,7 +74,7 @@ class Catalog:
     ) -> None:
         self.path = path
         self._space, self._names = space, names or (lambda identity: identity)
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, CatalogEntry] = {}
         self._features: OrderedDict[tuple[str, tuple[int, ...]], Features] = OrderedDict()
         self._lock = Lock()
         self._thread: Thread | None = None
@@ -89,13 +89,13 @@ class Catalog:
     def indexing(self) -> bool:
         return not self._looked.is_set()
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[CatalogEntry]:
         """Every video that is known now; a look through the folder begins where one is due."""
         self.refresh()
         with self._lock:
             return list(self._entries.values())
 
-    def find(self, key: str) -> Entry:
+    def find(self, key: str) -> CatalogEntry:
         """Missing for a key that no video has."""
         for look in (False, True):
             if look:
@@ -105,7 +105,7 @@ class Catalog:
                     return self._entries[key]
         raise Missing("no such video; it may have been removed")
 
-    def by_id(self, identity: str) -> Entry | None:
+    def by_id(self, identity: str) -> CatalogEntry | None:
         """The video of an id, None where it is not known (any more)."""
         with self._lock:
             return self._entries.get(key_of(identity, self._space))
@@ -122,15 +122,15 @@ class Catalog:
             thread.join(PATIENCE_S)
         self._looked.wait(PATIENCE_S)
 
-    def record(self, entry: Entry) -> dict[str, Any]:
+    def record(self, entry: CatalogEntry) -> dict[str, Any]:
         """The sidecar of a video. StoreError where it is not what it should be."""
         check_id(entry.id)
         return self._sidecar(Path(self.path, f"{entry.id}.json"), entry.id)
 
-    def failure(self, entry: Entry) -> dict[str, Any] | None:
+    def failure(self, entry: CatalogEntry) -> dict[str, Any] | None:
         return Failures(self.path).read().get(entry.id)
 
-    def features(self, entry: Entry) -> Features:
+    def features(self, entry: CatalogEntry) -> Features:
         """As `read`, of the last videos from memory."""
         known = (entry.key, entry.mark)
         with self._lock:
@@ -144,7 +144,7 @@ class Catalog:
                 self._features.popitem(last=False)
         return found
 
-    def read(self, entry: Entry) -> Features:
+    def read(self, entry: CatalogEntry) -> Features:
         """The rows of a video, verified. StoreError where they cannot be read."""
         record = self.record(entry)
         for name in record["files"]:
@@ -185,7 +185,9 @@ class Catalog:
                 del self._entries[key]
                 self.version += 1
 
-    def _found(self, folder: Finished, before: Mapping[str, Entry]) -> Iterator[Entry]:
+    def _found(
+        self, folder: Finished, before: Mapping[str, CatalogEntry]
+    ) -> Iterator[CatalogEntry]:
         for identity in folder.ids:
             key = key_of(identity, self._space)
             try:
@@ -202,7 +204,9 @@ class Catalog:
             key = key_of(identity, self._space)
             yield self._entry(identity, key, state="failed")
 
-    def _read(self, folder: Finished, identity: str, key: str, mark: tuple[int, ...]) -> Entry:
+    def _read(
+        self, folder: Finished, identity: str, key: str, mark: tuple[int, ...]
+    ) -> CatalogEntry:
         try:
             check_id(identity)
             record = self._sidecar(folder.sidecar(identity), identity)
@@ -221,9 +225,9 @@ class Catalog:
         except (StoreError, UsageError, KeyError, TypeError, ValueError) as error:
             return self._entry(identity, key, state="unreadable", problem=str(error), mark=mark)
 
-    def _entry(self, identity: str, key: str, *, state: State, **facts: Any) -> Entry:
+    def _entry(self, identity: str, key: str, *, state: State, **facts: Any) -> CatalogEntry:
         name = self._names(identity)
-        return Entry(key, identity, name, state, uploaded=bool(self._space), **facts)
+        return CatalogEntry(key, identity, name, state, uploaded=bool(self._space), **facts)
 
     def _sidecar(self, path: Path, identity: str) -> dict[str, Any]:
         if not self._is_inside(path):

@@ -64,7 +64,7 @@ WELCOME = (
 
 
 @dataclass(frozen=True)
-class Policy:
+class AccessPolicy:
     """loopback: bound where only this machine can ask. token: None where none is needed.
     names: host names, beside IP addresses, under which we may be asked."""
 
@@ -100,7 +100,7 @@ def own_names(host: str) -> tuple[str, ...]:
 class Guard:
     """The middleware around everything, static files included."""
 
-    def __init__(self, app: ASGIApp, policy: Policy) -> None:
+    def __init__(self, app: ASGIApp, policy: AccessPolicy) -> None:
         self.app, self.policy = app, policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

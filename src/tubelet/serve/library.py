@@ -23,7 +23,7 @@ from tubelet.rows.collection import Collection, load_collection
 from tubelet.rows.scores import Scores, scores_of
 from tubelet.rows.search import Hit, Searcher, searcher_for
 from tubelet.rows.similarity import boundaries, flat, normalise, novelty
-from tubelet.serve.catalog import Catalog, Entry, Missing
+from tubelet.serve.catalog import Catalog, CatalogEntry, Missing
 from tubelet.types import Features
 
 FIRST_S = 20.0
@@ -37,7 +37,7 @@ class NotYet(TubeletError):
     """The rows are still being read."""
 
 
-class Rows:
+class FolderSearch:
     """The searcher of one folder, renewed in the background when videos have come or gone."""
 
     def __init__(self, catalog: Catalog) -> None:
@@ -84,12 +84,12 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Query:
+class MomentQuery:
     """A moment or a span of a video: rows [a, b), their mean as they are stored (not of their
     directions), and the seconds they cover."""
 
-    shelf: int
-    entry: Entry
+    folder_index: int
+    entry: CatalogEntry
     features: Features
     rows: range
     mean: NDArray[np.float32]
@@ -104,31 +104,31 @@ class Query:
 
 
 class Library:
-    """shelves: the catalogs, the run's own first."""
+    """catalogs: the catalogs, the run's own first."""
 
-    def __init__(self, shelves: Sequence[Catalog]) -> None:
-        self.shelves = list(shelves)
-        self.rows = [Rows(catalog) for catalog in self.shelves]
+    def __init__(self, catalogs: Sequence[Catalog]) -> None:
+        self.catalogs = list(catalogs)
+        self.rows = [FolderSearch(catalog) for catalog in self.catalogs]
         self.last_map: tuple[tuple[str, ...], dict[str, Any]] | None = None
 
-    def entries(self) -> list[Entry]:
-        return [entry for catalog in self.shelves for entry in catalog.entries()]
+    def entries(self) -> list[CatalogEntry]:
+        return [entry for catalog in self.catalogs for entry in catalog.entries()]
 
-    def find(self, key: str) -> tuple[int, Entry]:
-        """(shelf, video). Missing for a key that no video has."""
-        for shelf, catalog in enumerate(self.shelves[:-1]):
+    def find(self, key: str) -> tuple[int, CatalogEntry]:
+        """(folder_index, video). Missing for a key that no video has."""
+        for folder_index, catalog in enumerate(self.catalogs[:-1]):
             with suppress(Missing):
-                return shelf, catalog.find(key)
-        return len(self.shelves) - 1, self.shelves[-1].find(key)
+                return folder_index, catalog.find(key)
+        return len(self.catalogs) - 1, self.catalogs[-1].find(key)
 
-    def features(self, shelf: int, entry: Entry) -> Features:
+    def features(self, folder_index: int, entry: CatalogEntry) -> Features:
         if entry.state == "failed":
             raise UsageError(f"{entry.name} has no rows: it failed")
-        return self.shelves[shelf].features(entry)
+        return self.catalogs[folder_index].features(entry)
 
     @cached_property
     def _scores(self) -> tuple[Scores | None, str]:
-        folder = self.shelves[0].folder
+        folder = self.catalogs[0].folder
         if folder is None:
             return None, "no recipe"
         try:
@@ -140,7 +140,7 @@ class Library:
     @property
     def has_stored_scores(self) -> bool:
         """Whether scores cost no pass of a classifier."""
-        folder = self.shelves[0].folder
+        folder = self.catalogs[0].folder
         return folder is not None and bool((folder.record.get("recipe") or {}).get("logits"))
 
     def classes(self, features: Features) -> tuple[NDArray[np.float32] | None, str]:
@@ -181,10 +181,10 @@ class Library:
             found["names"] = {int(i): self.class_name(int(i)) for i in np.unique(order)}
         return found
 
-    def query(self, key: str, *, row: int | None, span: tuple[float, float] | None) -> Query:
+    def query(self, key: str, *, row: int | None, span: tuple[float, float] | None) -> MomentQuery:
         """A row of a video, or the rows whose centres lie in a span (the nearest if none does)."""
-        shelf, entry = self.find(key)
-        features = self.features(shelf, entry)
+        folder_index, entry = self.find(key)
+        features = self.features(folder_index, entry)
         n = len(features.values)
         if not n:
             raise UsageError(f"{entry.name} has no rows")
@@ -199,17 +199,17 @@ class Library:
         else:
             raise UsageError(f"row {row} of {entry.name}: it has rows 0 to {n - 1}")
         mean = flat(features.values[chosen.start : chosen.stop]).mean(axis=0)
-        return Query(shelf, entry, features, chosen, mean)
+        return MomentQuery(folder_index, entry, features, chosen, mean)
 
     def mean(self, key: str, start: int, stop: int) -> NDArray[np.float32]:
         """[D]: the mean of rows [start, stop) as they are stored."""
-        shelf, entry = self.find(key)
-        values = self.features(shelf, entry).values
+        folder_index, entry = self.find(key)
+        values = self.features(folder_index, entry).values
         if not 0 <= start < stop <= len(values):
             raise UsageError(f"rows {start} to {stop} of {entry.name}: it has {len(values)}")
         return flat(values[start:stop]).mean(axis=0)
 
-    def describe(self, query: Query) -> dict[str, Any]:
+    def describe(self, query: MomentQuery) -> dict[str, Any]:
         """The mean feature of a query and what it says."""
         unit, _ = normalise(query.features.values[query.rows.start : query.rows.stop])
         direction, norm = normalise(query.mean[None])
@@ -231,17 +231,17 @@ class Library:
             found["classes"] = [[self.class_name(int(i)), round(float(share[i]), 4)] for i in best]
         return found
 
-    def nearest(self, query: Query, *, top: int) -> dict[str, Any]:
+    def nearest(self, query: MomentQuery, *, top: int) -> dict[str, Any]:
         """The most alike moments of the whole set, best first; none that overlaps the query's."""
         hits: list[tuple[int, Hit]] = []
         rows, engines, took = 0, set[str](), 0.0
-        for shelf, source in enumerate(self.rows):
-            searcher = self._searcher(source, needed=shelf == 0)
+        for folder_index, source in enumerate(self.rows):
+            searcher = self._searcher(source, needed=folder_index == 0)
             if searcher is None or searcher.collection.width != len(query.mean):
                 continue
-            exclude = _own(searcher.collection, query) if shelf == query.shelf else ()
+            exclude = _own(searcher.collection, query) if folder_index == query.folder_index else ()
             found = searcher.nearest(query.mean, top=top, exclude=exclude)
-            hits += [(shelf, hit) for hit in found.hits]
+            hits += [(folder_index, hit) for hit in found.hits]
             rows, took = rows + found.rows, took + found.took_s
             engines.add(found.engine)
         hits.sort(key=lambda pair: -pair[1].cosine)
@@ -252,16 +252,16 @@ class Library:
             "took_ms": round(took * 1000, 2),
         }
 
-    def _searcher(self, rows: Rows, *, needed: bool) -> Searcher | None:
+    def _searcher(self, rows: FolderSearch, *, needed: bool) -> Searcher | None:
         try:
             return rows.searcher()
         except StoreError:
-            if needed and len(self.shelves) == 1:
+            if needed and len(self.catalogs) == 1:
                 raise
             return None
 
-    def _shown(self, shelf: int, hit: Hit) -> dict[str, Any] | None:
-        entry = self.shelves[shelf].by_id(hit.id)
+    def _shown(self, folder_index: int, hit: Hit) -> dict[str, Any] | None:
+        entry = self.catalogs[folder_index].by_id(hit.id)
         if entry is None:
             return None
         return {
@@ -275,7 +275,7 @@ class Library:
         }
 
 
-def _own(collection: Collection, query: Query) -> range | tuple[()]:
+def _own(collection: Collection, query: MomentQuery) -> range | tuple[()]:
     """The rows of a collection that overlap a query in time; they are no finds."""
     try:
         own = collection.span(query.entry.id)

@@ -20,7 +20,7 @@ from tubelet.decode.base import open_video
 from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import TubeletError
 from tubelet.inputs import Input
-from tubelet.serve.children import Child, ChildFailed, Line, bound
+from tubelet.serve.reader_process import Child, ChildEnd, ChildFailed, bound
 from tubelet.types import Image, VideoReader
 
 SIDE = 640
@@ -107,7 +107,7 @@ class Previews:
                     self.path(name).unlink()
 
 
-def preview_main(line: Line, room: int) -> None:
+def preview_main(line: ChildEnd, room: int) -> None:
     """The child: [source, target, fps] -> None, or what went wrong."""
     bound(memory=MEMORY, file_bytes=room)
     for source, target, fps in line.orders():
@@ -118,7 +118,9 @@ def preview_main(line: Line, room: int) -> None:
             line.end(str(error) or type(error).__name__)
 
 
-def make_preview(source: str, target: Path, *, fps: str | None, line: Line | None = None) -> None:
+def make_preview(
+    source: str, target: Path, *, fps: str | None, line: ChildEnd | None = None
+) -> None:
     """Encode a small copy whose seconds are those of the source."""
     rate = Fraction(fps) if fps and os.path.isdir(source) else None
     with open_video(source, fps=rate) as reader:
@@ -140,7 +142,7 @@ def even(length: float) -> int:
     return max(2, round(length / 2) * 2)
 
 
-def _at_rate(reader: VideoReader, rate: Fraction, line: Line | None) -> Iterator[Image]:
+def _at_rate(reader: VideoReader, rate: Fraction, line: ChildEnd | None) -> Iterator[Image]:
     """The frame on screen at each instant k / rate."""
     k, length, told = 0, reader.info.duration_s, 0.0
     for frame in reader.frames():

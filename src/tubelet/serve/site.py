@@ -11,8 +11,8 @@ from typing import Any
 
 from tubelet.errors import UsageError, VideoError
 from tubelet.extraction.recipe import extractor_of
-from tubelet.serve.catalog import Catalog, Entry
-from tubelet.serve.guard import Policy
+from tubelet.serve.catalog import Catalog, CatalogEntry
+from tubelet.serve.guard import AccessPolicy
 from tubelet.serve.library import Library
 from tubelet.serve.preview import Previews
 from tubelet.serve.sources import Sources
@@ -22,12 +22,12 @@ from tubelet.store.listing import read_folder
 
 
 @dataclass(frozen=True)
-class Settings:
+class SiteSettings:
     """roots: folders to look for sources in. session: where uploads go, None for a folder that
     goes with the server. build: a recipe -> its extractor, in the upload's process; None switches
     uploads off. preview_s, preview_room: seconds for one preview, bytes for all."""
 
-    policy: Policy = field(default_factory=Policy)
+    policy: AccessPolicy = field(default_factory=AccessPolicy)
     roots: Sequence[Path] = ()
     follow_links: bool = False
     session: Path | None = None
@@ -41,7 +41,7 @@ class Site:
     """What the routes share: one output folder and one session. UsageError for a session folder
     of another recipe."""
 
-    def __init__(self, out: Path, settings: Settings) -> None:
+    def __init__(self, out: Path, settings: SiteSettings) -> None:
         record = read_folder(out).record
         _check_session(settings.session, record)
         self.settings, self.out, self.recipe = settings, out, dict(record.get("recipe") or {})
@@ -54,18 +54,18 @@ class Site:
             self.session / "previews", limit_s=settings.preview_s, room=settings.preview_room
         )
         self.uploads: Uploads | None = None
-        shelves = [self.catalog]
+        catalogs = [self.catalog]
         if settings.build is not None:
             self.uploads = Uploads(
                 self.session, record, settings.build, limits=settings.limits, changed=self._changed
             )
-            shelves.append(Catalog(self.uploads.features, space=SPACE, names=self.uploads.name_of))
-        self.library = Library(shelves)
+            catalogs.append(Catalog(self.uploads.features, space=SPACE, names=self.uploads.name_of))
+        self.library = Library(catalogs)
         self.stopping = False
 
     def _changed(self) -> None:
         """An upload has its features: the next question should find them."""
-        self.library.shelves[1].refresh(now=True)
+        self.library.catalogs[1].refresh(now=True)
         self.library.rows[1].renew(now=True)
 
     def close(self) -> None:
@@ -80,13 +80,13 @@ class Site:
             shutil.rmtree(self.session, ignore_errors=True)
 
     def record(self, key: str) -> dict[str, Any]:
-        shelf, entry = self.library.find(key)
+        folder_index, entry = self.library.find(key)
         if entry.state == "failed":
-            failure = self.library.shelves[shelf].failure(entry) or {}
+            failure = self.library.catalogs[folder_index].failure(entry) or {}
             raise VideoError(f"{entry.name} failed: {failure.get('message')}")
-        return self.library.shelves[shelf].record(entry)
+        return self.library.catalogs[folder_index].record(entry)
 
-    def shown(self, entry: Entry, record: dict[str, Any]) -> dict[str, Any]:
+    def shown(self, entry: CatalogEntry, record: dict[str, Any]) -> dict[str, Any]:
         """A record without our own paths of uploads."""
         if not entry.uploaded or self.uploads is None:
             return record

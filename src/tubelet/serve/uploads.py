@@ -21,7 +21,7 @@ from tubelet.errors import TubeletError
 from tubelet.inputs import Input
 from tubelet.run.job import Job, Outcome
 from tubelet.serve.catalog import Missing, key_of
-from tubelet.serve.children import Child, ChildFailed, Line, bound
+from tubelet.serve.reader_process import Child, ChildEnd, ChildFailed, bound
 from tubelet.serve.sniff import HEAD, media_type
 from tubelet.store.failures import Failure, Failures
 
@@ -246,10 +246,10 @@ def _not_a_video(head: bytes) -> Refused:
     return Refused(415, f"no video container that is known here (it begins with {head[:12]!r})")
 
 
-class _Teller:
+class _OutcomeReporter:
     """A run's reporter that speaks to the parent."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: ChildEnd) -> None:
         self._line = line
         self._rows, self._told = 0, 0.0
         self.outcome: Outcome | None = None
@@ -272,7 +272,7 @@ class _Teller:
         pass  # notes are about other runs on the same folder; there are none
 
 
-def extraction_main(line: Line, build: Build, recipe: Mapping[str, Any], digest: str) -> None:
+def extraction_main(line: ChildEnd, build: Build, recipe: Mapping[str, Any], digest: str) -> None:
     """The child: [id, video, OUT, format] -> {"state", "message", "rows"}. The model is loaded
     with the first order and stays."""
     from tubelet.config import stable_hash
@@ -281,7 +281,7 @@ def extraction_main(line: Line, build: Build, recipe: Mapping[str, Any], digest:
     bound()
     extractor: Extractor | None = None
     for identity, path, out, fmt in line.orders():
-        teller = _Teller(line)
+        reporter = _OutcomeReporter(line)
         try:
             if extractor is None:
                 line.news({"state": "loading"})
@@ -291,8 +291,8 @@ def extraction_main(line: Line, build: Build, recipe: Mapping[str, Any], digest:
                     extractor = None
                     raise TubeletError(f"the recipe here is {ours}, that of the rows is {digest}")
             line.news({"state": "extracting", "rows": 0, "done": 0.0})
-            run(Job([Input(identity, path)], Path(out), fmt), [extractor], teller)
-            outcome = teller.outcome
+            run(Job([Input(identity, path)], Path(out), fmt), [extractor], reporter)
+            outcome = reporter.outcome
             assert outcome is not None
             state = "failed" if outcome.kind == "failed" else "done"
             line.end({"state": state, "message": outcome.text, "rows": outcome.rows})

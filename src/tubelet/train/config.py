@@ -23,10 +23,10 @@ from typing import Any, Literal
 from tubelet.config import stable_hash, to_plain
 from tubelet.errors import TubeletError, UsageError, did_you_mean
 from tubelet.train.augment import Augment
-from tubelet.train.multigrid import Base, Multigrid, Norm, Plan, plan
-from tubelet.train.networks import Network, configure, is_transformer
+from tubelet.train.multigrid import Base, BatchStatistics, Multigrid, Plan, plan
 from tubelet.train.optim import Optim
 from tubelet.train.randaugment import RandAugment
+from tubelet.train.recipe_network import Network, configure, is_transformer
 from tubelet.train.schedule import LearningRate
 from tubelet.types import ClipSpec
 
@@ -186,11 +186,11 @@ def plan_of(config: TrainConfig, *, devices: int = 1) -> Plan:
         _check_sizes(config, network, found)
     if config.norm == "sync" and config.multigrid is None and devices > 1:
         only = found.phases[0]
-        return _with_norm(found, only, Norm("sync", devices))
+        return _with_norm(found, only, BatchStatistics("sync", devices))
     return found
 
 
-def _with_norm(found: Plan, only: Any, norm: Norm) -> Plan:
+def _with_norm(found: Plan, only: Any, norm: BatchStatistics) -> Plan:
     from dataclasses import replace
 
     return replace(found, phases=(replace(only, norm=norm),))

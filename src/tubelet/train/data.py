@@ -21,7 +21,7 @@ from tubelet.clips.windows import linspace_indices
 from tubelet.decode.base import open_video, scan_video
 from tubelet.errors import DamagedVideo, EmptyVideo, UsageError, VideoError
 from tubelet.train.augment import Augment, training_clip
-from tubelet.train.batches import Batch, Draw
+from tubelet.train.batch_plan import Batch, Draw
 from tubelet.train.samples import Sample
 from tubelet.types import ClipSpec
 

@@ -31,11 +31,11 @@ from tubelet.store.folder import read_record, write_json
 from tubelet.train import metrics
 from tubelet.train.chart import confusion_svg
 from tubelet.train.samples import Sample, Split
-from tubelet.train.scores import video_scores
+from tubelet.train.view_scores import video_scores
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedModel:
     """A network to evaluate. name: what it is called; sha256: of its weights; classes: its class
     names, where the weights tell."""
 
@@ -46,7 +46,7 @@ class Subject:
     multi_label: bool
 
 
-def open_subject(name: str, *, weights: str | None = None) -> Subject:
+def open_subject(name: str, *, weights: str | None = None) -> EvaluatedModel:
     """A run folder of `tubelet train`, a .safetensors file of one, or a model id (with weights).
 
     Raises UsageError, UnknownName, WeightsError.
@@ -59,11 +59,11 @@ def open_subject(name: str, *, weights: str | None = None) -> Subject:
     if model.class_names is not None:
         name = f"{model.model_id} ({model.weights_source})"
     sha256 = str(model.weights_sha256)
-    return Subject(model, name, sha256, model.class_names, model.activation == "sigmoid")
+    return EvaluatedModel(model, name, sha256, model.class_names, model.activation == "sigmoid")
 
 
 @dataclass(frozen=True)
-class Progress:
+class EvaluationProgress:
     """done and failed videos of the whole list, all shards together."""
 
     done: int
@@ -77,7 +77,7 @@ class Evaluation:
     def __init__(
         self,
         out: Path,
-        subject: Subject,
+        subject: EvaluatedModel,
         split: Split,
         *,
         views: tuple[int, int] = (1, 1),
@@ -108,7 +108,7 @@ class Evaluation:
 
     def run(
         self, *, device: str = "cpu", on_video: Callable[[Sample, str | None], None] | None = None
-    ) -> Progress:
+    ) -> EvaluationProgress:
         """Score what is not scored yet of this shard; on_video is told (sample, error or None)."""
         self.subject.model.to(device)
         index, shards = self.shard
@@ -151,10 +151,10 @@ class Evaluation:
         lines = self._lines("scores-*.jsonl")
         return {line["index"]: np.array(line["scores"]) for line in lines}
 
-    def progress(self) -> Progress:
+    def progress(self) -> EvaluationProgress:
         scored = set(self.scores())
         failed = {line["index"] for line in self._lines("failures.jsonl")} - scored
-        return Progress(len(scored), len(failed), len(self.split.samples))
+        return EvaluationProgress(len(scored), len(failed), len(self.split.samples))
 
     def report(self) -> dict[str, Any]:
         """Metrics of what is scored, written with the tables and pictures. UsageError for none."""

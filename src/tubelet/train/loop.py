@@ -24,7 +24,7 @@ from tubelet.errors import FeatureError, UsageError, VideoError
 from tubelet.models.blocks.positions import fit_all
 from tubelet.train import metrics
 from tubelet.train.augment import mix
-from tubelet.train.batches import Batch, epoch_batches
+from tubelet.train.batch_plan import Batch, epoch_batches
 from tubelet.train.config import TrainConfig, plan_of
 from tubelet.train.data import BadSamples, ClipMaker, Loaded, Loader
 from tubelet.train.devices import Device
@@ -36,7 +36,6 @@ from tubelet.train.hooks import (
 )
 from tubelet.train.loss import class_weights, loss_sum
 from tubelet.train.multigrid import Phase
-from tubelet.train.networks import build, describe, is_transformer
 from tubelet.train.norm import merge_norms, norms_of, precise, prepare_norms, set_norm, weights_of
 from tubelet.train.optim import (
     Average,
@@ -45,8 +44,9 @@ from tubelet.train.optim import (
     make_optimizer,
     set_rate,
 )
+from tubelet.train.recipe_network import build, describe, is_transformer
 from tubelet.train.samples import Split, check_splits, read_split
-from tubelet.train.scores import video_scores
+from tubelet.train.view_scores import video_scores
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

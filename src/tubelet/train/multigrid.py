@@ -86,7 +86,7 @@ class Multigrid:
 
 
 @dataclass(frozen=True)
-class Norm:
+class BatchStatistics:
     """How batch statistics are taken.
 
     batch: per device. sub: each device's batch in `groups` parts. sync: over `groups` devices.
@@ -126,7 +126,7 @@ class Phase:
     multiplier: int
     frames: int
     crop: int
-    norm: Norm
+    norm: BatchStatistics
     intervals: tuple[int, int]
     shapes: tuple[Shape, ...]
 
@@ -187,7 +187,7 @@ def plan(base: Base, rate: LearningRate, multigrid: Multigrid | None = None) -> 
     """
     epochs = math.ceil(rate.epochs)
     if multigrid is None or not (multigrid.long_cycle or multigrid.short_cycle):
-        norm, intervals = Norm(), (base.interval, base.interval)
+        norm, intervals = BatchStatistics(), (base.interval, base.interval)
         shape = _shape(base, frames=base.frames, crop=base.crop, batch=None)
         only = Phase(0, epochs, 0, 1, base.frames, base.crop, norm, intervals, (shape,))
         return Plan(base, (only,), rate, (), tuple(range(epochs)), rate.epochs)
@@ -318,16 +318,16 @@ def _shape(base: Base, *, frames: int, crop: int, batch: int | None) -> Shape:
     return Shape(batch or base.batch_size // base.devices, frames, crop, (low, base.jitter[1]))
 
 
-def _norm(per_device: int, devices: int, *, batches: list[int], size: int) -> Norm:
+def _norm(per_device: int, devices: int, *, batches: list[int], size: int) -> BatchStatistics:
     """Statistics over `size` clips, as nearly as the batches and devices divide."""
     if per_device > size:
         wanted, common = per_device // size, math.gcd(*batches)
-        return Norm("sub", max(d for d in range(1, wanted + 1) if common % d == 0))
+        return BatchStatistics("sub", max(d for d in range(1, wanted + 1) if common % d == 0))
     if per_device < size:
         wanted = min(int(size / per_device), devices)
         groups = max(d for d in range(1, wanted + 1) if devices % d == 0)
-        return Norm("sync", groups) if groups > 1 else Norm()
-    return Norm()
+        return BatchStatistics("sync", groups) if groups > 1 else BatchStatistics()
+    return BatchStatistics()
 
 
 def _evaluations(schedule: tuple[tuple[int, int, int], ...], count: int) -> tuple[int, ...]:

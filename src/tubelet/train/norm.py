@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tubelet.train.multigrid import Norm
+from tubelet.train.multigrid import BatchStatistics
 
 PARTS = ("split_mean", "split_var")
 """Buffers that belong to training and not to the weights."""
@@ -67,12 +67,12 @@ class TrainNorm(nn.Module):
         self.split_var: Tensor
         self.register_buffer("split_mean", self.running_mean.clone())
         self.register_buffer("split_var", self.running_var.clone())
-        self.norm = Norm()
+        self.norm = BatchStatistics()
         self.group: object = None
         self.frozen = False
         self.recording = True
 
-    def configure(self, norm: Norm, group: object = None) -> None:
+    def configure(self, norm: BatchStatistics, group: object = None) -> None:
         """Change how statistics are taken. The parts of `sub` start from the running ones."""
         self.merge()
         self.norm, self.group = norm, group
@@ -166,7 +166,7 @@ def norms_of(model: nn.Module) -> list[TrainNorm]:
     return [module for module in model.modules() if isinstance(module, TrainNorm)]
 
 
-def set_norm(model: nn.Module, norm: Norm) -> None:
+def set_norm(model: nn.Module, norm: BatchStatistics) -> None:
     """All norms of a network; every process of a distributed run must call it alike."""
     group = None
     if norm.kind == "sync" and dist.is_initialized() and dist.get_world_size() > 1:

@@ -21,7 +21,7 @@ from tubelet.store.listing import read_folder
 
 
 @dataclass(frozen=True)
-class Table:
+class ProbeTable:
     """values [N, D] of videos `ids` [N]; labels [N] are indices of `classes`. unlabelled, empty:
     videos left out for want of a label, or of rows."""
 
@@ -56,7 +56,7 @@ def read_labels(path: str | Path) -> dict[str, str]:
     return found
 
 
-def read_table(out: str | Path, labels: Mapping[str, str]) -> Table:
+def read_table(out: str | Path, labels: Mapping[str, str]) -> ProbeTable:
     """Features of a folder of `tubelet extract` with their labels.
 
     Raises UsageError where labelled videos were not extracted, or fewer than two classes are left.
@@ -83,7 +83,7 @@ def read_table(out: str | Path, labels: Mapping[str, str]) -> Table:
     number = {name: i for i, name in enumerate(classes)}
     unlabelled = tuple(i for i in folder.ids if i not in labels)
     found = np.array([number[labels[i]] for i in ids])
-    return Table(tuple(ids), np.stack(rows), found, classes, unlabelled, tuple(empty))
+    return ProbeTable(tuple(ids), np.stack(rows), found, classes, unlabelled, tuple(empty))
 
 
 def folds(labels: NDArray[np.intp], count: int, seed: int) -> NDArray[np.intp]:
@@ -146,7 +146,7 @@ def linear(
         return (tested @ weight + bias).numpy()
 
 
-def probe(table: Table, *, count: int = 5, k: int = 10, seed: int = 0) -> dict[str, Any]:
+def probe(table: ProbeTable, *, count: int = 5, k: int = 10, seed: int = 0) -> dict[str, Any]:
     """Accuracies of both, over all folds, and of always saying the largest class."""
     place = folds(table.labels, count, seed)
     right = {"knn": 0, "linear": 0}

@@ -1,7 +1,7 @@
 """The skeleton of MViT and Rev-MViT: widths, strides and grids of every block. Arithmetic only.
 
 Both families are one list of blocks whose tables are sparse: `q_strides={1: (1, 2, 2)}` says that
-block 1 pools its queries and that no other one does. From a `Trunk` and the size of a clip,
+block 1 pools its queries and that no other one does. From a `MViTSchedule` and the size of a clip,
 `pooling_schedule` and `width_schedule` give what each block is built from.
 
     clip 16 x 224 x 224 -- patches of stride 2,4,4 -> 8 x 56 x 56 -- q stride 1,2,2 -> 8 x 28 x 28
@@ -75,7 +75,7 @@ def grown(stride: Grid) -> Grid:
 
 
 @dataclass(frozen=True)
-class Trunk:
+class MViTSchedule:
     """Widths and pooling, block by block. Blocks that a table does not name are left alone.
 
     patch: the stem's kernel; its padding is given apart. dim_mul, head_mul: channels and heads
@@ -120,7 +120,7 @@ def round_width(width: float, factor: float, *, divisor: int = 1) -> int:
     return rounded + divisor if rounded < 0.9 * wanted else rounded
 
 
-def patch_grid(trunk: Trunk, clip: ClipSpec) -> Grid:
+def patch_grid(trunk: MViTSchedule, clip: ClipSpec) -> Grid:
     """Cells of the stem's output. Raises UsageError for a clip that the strides do not divide."""
     size = (clip.frames, clip.crop, clip.crop)
     grid: list[int] = []
@@ -142,7 +142,7 @@ def patch_grid(trunk: Trunk, clip: ClipSpec) -> Grid:
     return (grid[0], grid[1], grid[2])
 
 
-def pooling_schedule(trunk: Trunk, grid: Grid) -> list[Pooling]:
+def pooling_schedule(trunk: MViTSchedule, grid: Grid) -> list[Pooling]:
     """What every block pools, from the patch grid on.
 
     Pooling rounds a grid up, while the lengths of the tables come from rounding down: `nominal`
@@ -173,13 +173,13 @@ def _kernel(size: Grid | None, stride: Grid | None) -> Kernel | None:
     return None if kernel == Kernel((1, 1, 1), (1, 1, 1)) else kernel
 
 
-def drop_path_schedule(trunk: Trunk) -> list[float]:
+def drop_path_schedule(trunk: MViTSchedule) -> list[float]:
     """The share of samples that each block loses, for stochastic depth."""
     steps = max(trunk.depth - 1, 1)
     return [trunk.drop_path * block / steps for block in range(trunk.depth)]
 
 
-def width_schedule(trunk: Trunk, *, in_attention: bool) -> list[Widths]:
+def width_schedule(trunk: MViTSchedule, *, in_attention: bool) -> list[Widths]:
     """Channels and heads of every block.
 
     Heads multiply at the block that is named. Channels do so too where they grow in the attention;
@@ -207,7 +207,7 @@ def width_schedule(trunk: Trunk, *, in_attention: bool) -> list[Widths]:
 
 def staged(
     depths: Sequence[int], *, kv: Grid, dim: int = 96, heads: int = 1, every_block: bool = False
-) -> Trunk:
+) -> MViTSchedule:
     """A trunk of four stages: `depths` blocks each; channels, heads and strides double.
 
     kv: stride of keys and values in the first stage; later ones divide it by the query strides.
@@ -217,7 +217,7 @@ def staged(
     depth = sum(depths)
     doubled = tuple((block, 2.0) for block in starts)
     q = {b: TWO if b in starts else ONE for b in range(depth) if every_block or b in starts}
-    return Trunk(
+    return MViTSchedule(
         depth=depth,
         embed_dim=dim,
         num_heads=heads,
@@ -242,7 +242,7 @@ def adaptive_strides(depth: int, q_strides: Mapping[int, Grid], *, first: Grid) 
     return strides
 
 
-def image(trunk: Trunk) -> Trunk:
+def image(trunk: MViTSchedule) -> MViTSchedule:
     """The same trunk for images: no kernel reaches over time."""
     return replace(
         trunk,

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.errors import UsageError
-from tubelet.models.blocks.mvit_schedule import Grid, Pooling, Trunk
+from tubelet.models.blocks.mvit_schedule import Grid, MViTSchedule, Pooling
 
 
 def to_map(tokens: Tensor, grid: Grid) -> Tensor:
@@ -36,7 +36,7 @@ def to_tokens(cells: Tensor) -> Tensor:
 class Tokens(nn.Module):
     """Patches [B, C, T, H, W] to tokens [B, N, C]: class token and absolute positions (v1 3.2)."""
 
-    def __init__(self, trunk: Trunk, *, grid: Grid, class_token: bool) -> None:
+    def __init__(self, trunk: MViTSchedule, *, grid: Grid, class_token: bool) -> None:
         super().__init__()
         t, h, w = grid
         dim, prefix = trunk.embed_dim, int(class_token)

@@ -1,6 +1,6 @@
 """One ResNet pathway, stem to res5: what C2D, I3D, Slow and both pathways of SlowFast are made of.
 
-    Trunk, trunk()       the layers as numbers, in the papers' terms
+    ResNetLayout, trunk()       the layers as numbers, in the papers' terms
     Stem                 t x 7 x 7, norm, ReLU, max pool
     Bottleneck, Basic    a block; `stage` stacks them, with non-local blocks behind some
 
@@ -36,7 +36,7 @@ Times = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int,
 
 
 @dataclass(frozen=True)
-class Trunk:
+class ResNetLayout:
     """The layers of one pathway, stem to res5.
 
     stem: channels behind the stem. stem_stride: its stride in time. stem_pool: window and stride
@@ -71,7 +71,7 @@ def trunk(
     width: int = 64,
     groups: int = 1,
     beta_inv: int = 1,
-) -> Trunk:
+) -> ResNetLayout:
     """A trunk in the papers' terms. Raises UsageError for an unknown depth.
 
     Only the first `temporal_blocks` of each stage convolve in time (all, where None). `width` is
@@ -89,7 +89,7 @@ def trunk(
         pattern = times[1 + stage]
         assert isinstance(pattern, tuple)
         kernels.append((pattern * blocks)[:temporal] + (1,) * (blocks - temporal))
-    return Trunk(
+    return ResNetLayout(
         stem=width // beta_inv,
         stem_time=times[0],
         widths=tuple(width * 4 * 2**i // beta_inv for i in range(4)),
@@ -102,7 +102,7 @@ def trunk(
 class Stem(nn.Module):
     """t x 7 x 7, norm, ReLU, 1 x 3 x 3 max pool: [B, 3, T, H, W] to [B, C, T, H/4, W/4]."""
 
-    def __init__(self, inputs: int, spec: Trunk) -> None:
+    def __init__(self, inputs: int, spec: ResNetLayout) -> None:
         super().__init__()
         time = spec.stem_time
         self.conv = nn.Conv3d(
@@ -192,7 +192,7 @@ class Basic(nn.Module):
         return F.relu(x + y, inplace=True)
 
 
-def stage(spec: Trunk, index: int, *, inputs: int) -> nn.Sequential:
+def stage(spec: ResNetLayout, index: int, *, inputs: int) -> nn.Sequential:
     """res2 (index 0) to res5 (3): blocks "0", "1", ..., with "nonlocal1" behind block 1."""
     width, inner, dilation = spec.widths[index], spec.inner[index], spec.dilations[index]
     nonlocals = spec.nonlocals[index]

@@ -11,9 +11,9 @@ from tubelet.models import resnet3d
 from tubelet.models import slowfast as slowfast_family
 from tubelet.models import x3d as x3d_family
 from tubelet.models.blocks.nonlocal_block import FORMS, NonLocals
-from tubelet.models.blocks.resnet import C2D, I3D, SLOW, Times, Trunk
+from tubelet.models.blocks.resnet import C2D, I3D, SLOW, ResNetLayout, Times
 from tubelet.models.blocks.resnet import trunk as resnet_trunk
-from tubelet.models.pyslowfast.yaml import ACTIVATIONS, Settings, clip_spec
+from tubelet.models.pyslowfast.yaml import ACTIVATIONS, YamlFile, clip_spec
 
 ARCHS: dict[str, tuple[Times, int]] = {  # kernels in time, and the pool in time behind res2
     "2d": (C2D, 1), "c2d": (C2D, 2), "c2d_nopool": (C2D, 1), "slow_c2d": (C2D, 1),
@@ -24,7 +24,7 @@ BLOCKS = {"bottleneck_transform": "bottleneck", "basic_transform": "basic"}
 Family = tuple[ModuleType, Any]
 
 
-def resnet(settings: Settings) -> Family:
+def resnet(settings: YamlFile) -> Family:
     """C2D, I3D, Slow."""
     arch = settings.choose("MODEL.ARCH", "slow", tuple(ARCHS))
     times, time_pool = ARCHS[arch]
@@ -44,7 +44,7 @@ def resnet(settings: Settings) -> Family:
     return resnet3d, config
 
 
-def slowfast(settings: Settings) -> Family:
+def slowfast(settings: YamlFile) -> Family:
     """SlowFast. RESNET.STRIDE_1X1 has no effect, as in the reference."""
     settings.choose("MODEL.ARCH", "slowfast", ("slowfast",))
     side = settings.get("DATA.TRAIN_CROP_SIZE", 224) // 32
@@ -60,7 +60,7 @@ def slowfast(settings: Settings) -> Family:
     )
 
 
-def x3d(settings: Settings) -> Family:
+def x3d(settings: YamlFile) -> Family:
     """X3D. One centre view is the training crop at the first training scale (2004.04730, 4.1);
     where a file asks for several crops, those are squares of the short side."""
     settings.choose("MODEL.ARCH", "x3d", ("x3d",))
@@ -93,7 +93,7 @@ def x3d(settings: Settings) -> Family:
     )
 
 
-def head(settings: Settings) -> dict[str, Any]:
+def head(settings: YamlFile) -> dict[str, Any]:
     """num_classes and activation. Raises UsageError for the heads of self-supervised training."""
     if settings.get("CONTRASTIVE.NUM_MLP_LAYERS", 1) != 1:
         raise settings.refuse("CONTRASTIVE.NUM_MLP_LAYERS", "only linear classifiers are built")
@@ -104,8 +104,8 @@ def head(settings: Settings) -> dict[str, Any]:
 
 
 def trunk(
-    settings: Settings, times: Times, *, pathway: int = 0, pathways: int = 1, beta_inv: int = 1
-) -> Trunk:
+    settings: YamlFile, times: Times, *, pathway: int = 0, pathways: int = 1, beta_inv: int = 1
+) -> ResNetLayout:
     """One pathway's layers. Raises UsageError where a list has not one entry per pathway."""
 
     def of_pathway(key: str, default: Any) -> tuple[Any, ...]:
@@ -144,7 +144,7 @@ def trunk(
     )
 
 
-def per_stage(settings: Settings, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
+def per_stage(settings: YamlFile, key: str, default: tuple[Any, ...]) -> tuple[Any, ...]:
     """A list of res2 to res5. Raises UsageError for another number of entries."""
     stages = settings.get(key, default)
     if len(stages) != 4:

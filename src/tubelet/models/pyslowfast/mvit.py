@@ -18,9 +18,15 @@ from typing import Any
 
 from tubelet.models import mvit as mvit_family
 from tubelet.models import revmvit
-from tubelet.models.blocks.mvit_schedule import Grid, Kernel, PerBlock, Trunk, adaptive_strides
+from tubelet.models.blocks.mvit_schedule import (
+    Grid,
+    Kernel,
+    MViTSchedule,
+    PerBlock,
+    adaptive_strides,
+)
 from tubelet.models.blocks.pooling_attention import AttentionVariant
-from tubelet.models.pyslowfast.yaml import ACTIVATIONS, Settings, clip_spec, frozen
+from tubelet.models.pyslowfast.yaml import ACTIVATIONS, YamlFile, clip_spec, frozen
 from tubelet.types import ClipSpec
 
 Family = tuple[ModuleType, Any]
@@ -42,7 +48,7 @@ OLD = ("POOL_KV_KERNEL", "POOL_Q_KERNEL", "POOL_SKIP_KERNEL", "POOL_SKIP_STRIDE"
 NOT_REVERSIBLE = ("REL_POS_SPATIAL", "REL_POS_TEMPORAL", "RESIDUAL_POOLING")
 
 
-def mvit(settings: Settings) -> Family:
+def mvit(settings: YamlFile) -> Family:
     """MViT, or with MVIT.REV.ENABLE its reversible form. Raises UsageError."""
     for key, value in ONLY.items():
         if settings.get(key, value) != value:
@@ -53,7 +59,7 @@ def mvit(settings: Settings) -> Family:
     return reversible(settings) if settings.get("MVIT.REV.ENABLE", False) else plain(settings)
 
 
-def plain(settings: Settings) -> Family:
+def plain(settings: YamlFile) -> Family:
     return mvit_family, mvit_family.Config(
         clip=clip(settings),
         num_classes=settings.get("MODEL.NUM_CLASSES", 400),
@@ -70,7 +76,7 @@ def plain(settings: Settings) -> Family:
     )
 
 
-def reversible(settings: Settings) -> Family:
+def reversible(settings: YamlFile) -> Family:
     for key in NOT_REVERSIBLE:
         if settings.get(f"MVIT.{key}", False):
             raise settings.refuse(f"MVIT.{key}", "reversible networks are built without it")
@@ -86,7 +92,7 @@ def reversible(settings: Settings) -> Family:
     return revmvit, with_fusion(config, settings) if transitions else config
 
 
-def with_fusion(config: revmvit.Config, settings: Settings) -> revmvit.Config:
+def with_fusion(config: revmvit.Config, settings: YamlFile) -> revmvit.Config:
     """PRE_Q_FUSION: avg, concat, concat_linear, concat_linear_RATIO. Raises UsageError."""
     value = settings.get("MVIT.REV.PRE_Q_FUSION", "avg")
     if value in ("avg", "concat"):
@@ -99,11 +105,11 @@ def with_fusion(config: revmvit.Config, settings: Settings) -> revmvit.Config:
     return replace(config, fusion="mlp", fusion_ratio=float(found[1] or 1.0))
 
 
-def activation(settings: Settings) -> Any:
+def activation(settings: YamlFile) -> Any:
     return settings.choose("MODEL.HEAD_ACT", "softmax", ACTIVATIONS)
 
 
-def clip(settings: Settings) -> ClipSpec:
+def clip(settings: YamlFile) -> ClipSpec:
     """Images are resized to crop / IN_VAL_CROP_RATIO. Raises UsageError for two crop sizes."""
     spec = clip_spec(settings)
     if settings.get("DATA.TRAIN_CROP_SIZE", 224) != spec.crop:
@@ -116,7 +122,7 @@ def clip(settings: Settings) -> ClipSpec:
     return spec
 
 
-def trunk(settings: Settings) -> Trunk:
+def trunk(settings: YamlFile) -> MViTSchedule:
     """Widths and pooling. Raises UsageError for a list that is not what its key wants."""
     depth = settings.get("MVIT.DEPTH", 16)
     kernel, stride, padding = patch(settings)
@@ -126,7 +132,7 @@ def trunk(settings: Settings) -> Trunk:
     if first is not None:
         kv_strides = adaptive_strides(depth, q_strides, first=first)
     position = "separate" if settings.get("MVIT.SEP_POS_EMBED", False) else "joint"
-    return Trunk(
+    return MViTSchedule(
         depth=depth,
         embed_dim=settings.get("MVIT.EMBED_DIM", 96),
         num_heads=settings.get("MVIT.NUM_HEADS", 1),
@@ -143,7 +149,7 @@ def trunk(settings: Settings) -> Trunk:
     )
 
 
-def patch(settings: Settings) -> tuple[Grid, Grid, Grid]:
+def patch(settings: YamlFile) -> tuple[Grid, Grid, Grid]:
     """Kernel, stride and padding of the stem; flat ones (PATCH_2D) leave time alone."""
     flat = settings.get("MVIT.PATCH_2D", False)
     found: list[Grid] = []
@@ -161,7 +167,7 @@ def patch(settings: Settings) -> tuple[Grid, Grid, Grid]:
     return found[0], found[1], found[2]
 
 
-def triple(settings: Settings, key: str) -> Grid | None:
+def triple(settings: YamlFile, key: str) -> Grid | None:
     """Three numbers, or None. Raises UsageError."""
     if settings.given.get(key) is None:
         return None
@@ -171,7 +177,7 @@ def triple(settings: Settings, key: str) -> Grid | None:
     return (value[0], value[1], value[2])
 
 
-def strides(settings: Settings, key: str, depth: int) -> dict[int, Grid]:
+def strides(settings: YamlFile, key: str, depth: int) -> dict[int, Grid]:
     """[[block, time, height, width], ...] as block -> stride. Raises UsageError."""
     found: dict[int, Grid] = {}
     for row in rows(settings, key, depth, length=4):
@@ -181,13 +187,13 @@ def strides(settings: Settings, key: str, depth: int) -> dict[int, Grid]:
     return found
 
 
-def factors(settings: Settings, key: str, depth: int) -> PerBlock:
+def factors(settings: YamlFile, key: str, depth: int) -> PerBlock:
     """[[block, factor], ...]; for a block that is named twice the last counts."""
     found = {row[0]: float(row[1]) for row in rows(settings, key, depth, length=2)}
     return tuple(found.items())
 
 
-def rows(settings: Settings, key: str, depth: int, *, length: int) -> list[tuple[Any, ...]]:
+def rows(settings: YamlFile, key: str, depth: int, *, length: int) -> list[tuple[Any, ...]]:
     """A table whose rows start with the number of a block. Raises UsageError."""
     table = frozen(settings.given.get(key) or ())
     if not isinstance(table, tuple):

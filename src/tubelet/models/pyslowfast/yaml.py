@@ -34,15 +34,15 @@ from tubelet.types import ClipSpec
 T = TypeVar("T")
 
 READERS = {  # MODEL.MODEL_NAME: the file and the function that read such a configuration
-    "ResNet": ("pyslowfast_yaml_conv", "resnet"),
-    "ResNet_nopool": ("pyslowfast_yaml_conv", "resnet"),
-    "PTVResNet": ("pyslowfast_yaml_conv", "resnet"),
-    "SlowFast": ("pyslowfast_yaml_conv", "slowfast"),
-    "PTVSlowFast": ("pyslowfast_yaml_conv", "slowfast"),
-    "X3D": ("pyslowfast_yaml_conv", "x3d"),
-    "PTVX3D": ("pyslowfast_yaml_conv", "x3d"),
-    "MViT": ("pyslowfast_yaml_mvit", "mvit"),
-    "PTVMViT": ("pyslowfast_yaml_mvit", "mvit"),
+    "ResNet": ("conv", "resnet"),
+    "ResNet_nopool": ("conv", "resnet"),
+    "PTVResNet": ("conv", "resnet"),
+    "SlowFast": ("conv", "slowfast"),
+    "PTVSlowFast": ("conv", "slowfast"),
+    "X3D": ("conv", "x3d"),
+    "PTVX3D": ("conv", "x3d"),
+    "MViT": ("mvit", "mvit"),
+    "PTVMViT": ("mvit", "mvit"),
 }
 NORMS = ("batchnorm", "sub_batchnorm", "sync_batchnorm", "sync_batchnorm_apex")
 ACTIVATIONS = ("softmax", "sigmoid", "none")
@@ -51,7 +51,7 @@ LARGEST_FILE, LONGEST_TEXT, MOST_KEYS, DEEPEST = 1 << 20, 1000, 10_000, 8
 
 
 @dataclass(frozen=True)
-class Settings:
+class YamlFile:
     """What a file says, flat: {"RESNET.DEPTH": 50, ...}."""
 
     path: Path
@@ -113,7 +113,7 @@ def known_keys() -> frozenset[str]:
     return frozenset(text.read_text(encoding="utf-8").split())
 
 
-def read(path: str | Path) -> Settings:
+def read(path: str | Path) -> YamlFile:
     """Parse a file; nothing in it is executed. Raises UsageError, UnknownName."""
     path = Path(path)
     try:
@@ -131,7 +131,7 @@ def read(path: str | Path) -> Settings:
     if unknown:
         described = ", ".join(f"{key!r}{did_you_mean(key, known_keys())}" for key in unknown)
         raise UnknownName(f"{path}: PySlowFast has no such key: {described}")
-    return Settings(path, given)
+    return YamlFile(path, given)
 
 
 def literal(value: Any) -> Any:
@@ -176,10 +176,10 @@ def network(path: str | Path) -> tuple[ModuleType, Any]:
         )
     settings.choose("BN.NORM_TYPE", "batchnorm", NORMS)
     file, function = READERS[name]
-    return getattr(importlib.import_module(f"tubelet.models.{file}"), function)(settings)
+    return getattr(importlib.import_module(f"tubelet.models.pyslowfast.{file}"), function)(settings)
 
 
-def clip_spec(settings: Settings, *, pathways: int = 1, alpha: int | None = None) -> ClipSpec:
+def clip_spec(settings: YamlFile, *, pathways: int = 1, alpha: int | None = None) -> ClipSpec:
     """How the reference prepares clips at test time; of several crops, the middle one.
 
     Frames are resized to the crop; Kinetics frames, where there is one spatial crop, and those of

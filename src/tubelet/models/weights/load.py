@@ -1,6 +1,6 @@
 """From a checkpoint file to a network: find the layout, rename, load strictly.
 
-file --checkpoint.load_checkpoint--> flat dict --Layout--> our names --strict--> network
+file --checkpoint.load_checkpoint--> flat dict --CheckpointLayout--> our names --strict--> network
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import KeyMismatch, WeightsError
-from tubelet.models.weights.fetch import cache
+from tubelet.models.weights.fetch import weights_cache as cache
 from tubelet.models.weights.files.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layouts import (
     caffe2,
@@ -29,23 +29,23 @@ from tubelet.models.weights.layouts import (
     selfsupervised,
     torchvision,
 )
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 FORMAT = "tubelet-1"
 
-OURS = Layout(
+OURS = CheckpointLayout(
     "tubelet",
     lambda keys: "classifier.weight" in keys,
     lambda tensors, _: Converted(dict(tensors)),
 )
 
-PYSLOWFAST_MVIT = Layout(
+PYSLOWFAST_MVIT = CheckpointLayout(
     "pyslowfast-mvit",
     pyslowfast_mvit.recognises,
     lambda tensors, model: Converted(pyslowfast_mvit.to_ours(tensors, model)),
 )
 
-LAYOUTS: tuple[Layout, ...] = (
+LAYOUTS: tuple[CheckpointLayout, ...] = (
     *inception.LAYOUTS,
     *selfsupervised.LAYOUTS,
     pyslowfast.PYSLOWFAST,
@@ -67,7 +67,7 @@ class LoadReport:
     dropped: list[str]
 
 
-def find_layout(checkpoint: Checkpoint) -> Layout:
+def find_layout(checkpoint: Checkpoint) -> CheckpointLayout:
     """The layout that recognises the key names. Raises WeightsError naming some keys."""
     if checkpoint.metadata.get("format") == FORMAT:
         return OURS
@@ -81,7 +81,7 @@ def find_layout(checkpoint: Checkpoint) -> Layout:
     )
 
 
-def convert(checkpoint: Checkpoint, model: nn.Module) -> tuple[Layout, Converted]:
+def convert(checkpoint: Checkpoint, model: nn.Module) -> tuple[CheckpointLayout, Converted]:
     """The checkpoint under our names, for this network; not loaded yet."""
     layout = find_layout(checkpoint)
     return layout, layout.convert(checkpoint.tensors, model)

@@ -24,7 +24,7 @@ from tubelet.machine.timing import Works
 from tubelet.run.claims.disk import HIDDEN, Claims, owner_of
 from tubelet.run.job import Job
 from tubelet.store.folder import json_bytes
-from tubelet.store.remote.objects import Entry, ObjectFolder
+from tubelet.store.remote.objects import ObjectFolder, StoredObject
 from tubelet.store.remote.spool import hashed
 
 LARGEST = 1 << 16
@@ -142,10 +142,10 @@ class Leases(Claims):
             self._store.delete(old)
         return name
 
-    def _claims(self, identity: str) -> dict[str, Entry]:
+    def _claims(self, identity: str) -> dict[str, StoredObject]:
         return {n: e for n, e in self._store.entries(_folder(identity)).items() if _number(n) >= 0}
 
-    def _is_stale(self, name: str, entry: Entry) -> bool:
+    def _is_stale(self, name: str, entry: StoredObject) -> bool:
         record = self._store.record(name) if entry.size <= LARGEST else None
         owner = owner_of(record)
         if record and owner == this_process():

@@ -37,7 +37,7 @@ from tubelet.store.formats.npz import write
 ARRAYS = ("times_s", "stamps", "keys")
 
 
-class Desk:
+class PartStore:
     """Where the parts of one video lie. key: everything that they depend on."""
 
     def __init__(self, out: Path, key: Sequence[Any]) -> None:

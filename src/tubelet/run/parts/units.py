@@ -18,7 +18,7 @@ would get none."""
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkUnit:
     """step whole: read these videos. Of one long video: plan its parts, make part `part`, join."""
 
     step: Literal["whole", "plan", "part", "join"]
@@ -28,28 +28,28 @@ class Unit:
 
 def groups(
     items: Sequence[Input], seconds: Sequence[float | None], part_s: float, workers: int = 1
-) -> list[Unit]:
+) -> list[WorkUnit]:
     """Units of all inputs, longest first; videos of two parts or more begin with their plan."""
     loads = weights(seconds)
     most = min(GROUP_VIDEOS, math.ceil(len(items) / workers))
-    units: list[Unit] = []
+    units: list[WorkUnit] = []
     group: list[Input] = []
     length = 0.0
     for i in sorted(range(len(items)), key=lambda i: -loads[i]):
         if seconds[i] is not None and loads[i] >= 2 * part_s and os.path.isfile(items[i].path):
-            units.append(Unit("plan", (items[i],)))
+            units.append(WorkUnit("plan", (items[i],)))
             continue
         if group and (length + loads[i] > GROUP_S or len(group) >= most):
-            units.append(Unit("whole", tuple(group)))
+            units.append(WorkUnit("whole", tuple(group)))
             group, length = [], 0.0
         group.append(items[i])
         length += loads[i]
     if group:
-        units.append(Unit("whole", tuple(group)))
+        units.append(WorkUnit("whole", tuple(group)))
     return units
 
 
-def busy_workers(units: Sequence[Unit], workers: int) -> int:
+def busy_workers(units: Sequence[WorkUnit], workers: int) -> int:
     """How many of `workers` have something to do: a long video is work for all of them."""
     long = any(unit.step == "plan" for unit in units)
     return workers if long else min(workers, len(units))

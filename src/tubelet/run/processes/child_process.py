@@ -12,7 +12,7 @@ from tubelet.machine.heartbeat import Sign, read_sign
 
 
 @dataclass(eq=False)
-class Hand:
+class ChildProcess:
     """cells: its pulse. device: where its models run; None for where they are. seat: which shelves
     a decoder has; life: how many had them before it. busy: videos it was given and has not
     reported. begun: the one it looked at last. greeted: it has spoken once, so it could start.

@@ -1,7 +1,7 @@
 """What runs in the processes of a run: workers, and apart from each other, decoders and models.
 
     worker     Worker(models).work(what the parent hands out)
-    decoder    the same, with models that are `Lent`: their windows go to the parent, rows come back
+    decoder    the same, with a `RemoteModel`: windows go to the parent, rows come back
     model      window after window from the parent, as slots of the decoders' shelves
 
 All talk to their parent alone, so whoever dies takes nobody's lock or queue along.
@@ -26,12 +26,12 @@ from tubelet.errors import StoreError
 from tubelet.extraction.extractor import Extractor
 from tubelet.extraction.lanes import Lane
 from tubelet.inputs import Input
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.process import keep_memory
-from tubelet.machine.timing import METER
+from tubelet.machine.timing import TIMER
 from tubelet.run.claims.objects import claims_of
 from tubelet.run.job import Outcome
-from tubelet.run.processes.frame_buffer import Glance, Shelf, Size
+from tubelet.run.processes.frame_buffer import FrameReader, FrameWriter, Size
 from tubelet.run.processes.start import outlive_nobody
 from tubelet.run.ray.messages import portable
 from tubelet.run.worker import Worker
@@ -39,14 +39,14 @@ from tubelet.run.worker import Worker
 
 @dataclass(frozen=True)
 class Order:
-    """What the parent pickled a moment ago: for all processes, and the models or their `Terms`."""
+    """What the parent pickled a moment ago: the job, and the models or `ModelSpec`s."""
 
     common: bytes
     models: bytes
 
 
 @dataclass(frozen=True)
-class Terms:
+class ModelSpec:
     """A model without its network: what reading videos for it needs to know. facts: of the run."""
 
     name: str
@@ -58,7 +58,7 @@ class Terms:
     size: Size
 
 
-class Teller:
+class ParentReporter:
     """Reporter of a worker: everything goes to the parent. Its absence is an interruption."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -99,15 +99,17 @@ class Teller:
             yield item
 
 
-class Lent:
+class RemoteModel:
     """As an `Extractor`, but its network is in other processes."""
 
-    def __init__(self, terms: Terms, index: int, shelf: Shelf, teller: Teller) -> None:
+    def __init__(
+        self, terms: ModelSpec, index: int, shelf: FrameWriter, reporter: ParentReporter
+    ) -> None:
         self.name, self.names, self.options = terms.name, terms.names, terms.options
         self.lane, self.batch_size = terms.lane, terms.batch_size
         self.view: ViewConfig = terms.lane.view
         self.window = terms.lane.window
-        self._facts, self._index, self._shelf, self._teller = terms.facts, index, shelf, teller
+        self._facts, self._index, self._shelf, self._teller = terms.facts, index, shelf, reporter
 
     def run_facts(self) -> dict[str, Any]:
         return dict(self._facts)
@@ -121,7 +123,7 @@ class Lent:
 
     def forward_clips(self, clips: Sequence[Sequence[Prepared]]) -> list[dict[str, NDArray[Any]]]:
         places = self._shelf.place(clips)
-        with PULSE.expected("model", limits=0):  # the parent watches over the models
+        with HEARTBEAT.expected("model", limits=0):  # the parent watches over the models
             what, value = self._teller.ask("rows", (self._index, places))
         if what == "error":
             raise value
@@ -137,8 +139,8 @@ def _begin(cells: Any, order: Order) -> tuple[Any, ...]:
     import torch
 
     pulse, meter = cells
-    PULSE.share(pulse)
-    METER.share(meter)
+    HEARTBEAT.share(pulse)
+    TIMER.share(meter)
     # Ctrl-C reaches the whole group; the parent decides and says so with SIGTERM.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -159,21 +161,21 @@ def _models(order: Order, device: str | None) -> list[Extractor]:
 
 
 def _extract(
-    teller: Teller, models: Sequence[Any], job: Any, folders: Any, before: dict[str, int]
+    reporter: ParentReporter, models: Sequence[Any], job: Any, folders: Any, before: dict[str, int]
 ) -> None:
     with claims_of(job, total=0) as claims:
         try:
-            Worker(job, models, folders, claims, teller, before).work(teller.items())
+            Worker(job, models, folders, claims, reporter, before).work(reporter.items())
         except StoreError as error:
-            teller.send("broken", str(error))
-    teller.send("end")
+            reporter.send("broken", str(error))
+    reporter.send("end")
 
 
 def worker(pipe: Connection, cells: Any, order: Order, device: str | None) -> None:
     """Decodes, computes, stores. device: where its models belong."""
     try:
         job, folders, before = _begin(cells, order)
-        _extract(Teller(pipe), _models(order, device), job, folders, before)
+        _extract(ParentReporter(pipe), _models(order, device), job, folders, before)
     except KeyboardInterrupt:
         return
 
@@ -184,13 +186,13 @@ def decoder(
     """Decodes and stores; models are lent. memory: of its shelves, one per model."""
     try:
         job, folders, before = _begin(cells, order)
-        teller = Teller(pipe)
-        terms: list[Terms] = pickle.loads(order.models)  # noqa: S301
+        reporter = ParentReporter(pipe)
+        terms: list[ModelSpec] = pickle.loads(order.models)  # noqa: S301
         lent = [
-            Lent(t, k, Shelf(own, t.size, life), teller)
+            RemoteModel(t, k, FrameWriter(own, t.size, life), reporter)
             for k, (t, own) in enumerate(zip(terms, memory, strict=True))
         ]
-        _extract(teller, lent, job, folders, before)
+        _extract(reporter, lent, job, folders, before)
     except KeyboardInterrupt:
         return
 
@@ -200,12 +202,12 @@ def model(
     memory: Sequence[Sequence[Any]], sizes: Sequence[Size],
 ) -> None:  # fmt: skip
     """Computes rows of what lies on any decoder's shelves: memory[decoder][model]."""
-    teller = Teller(pipe)
+    reporter = ParentReporter(pipe)
     try:
         _begin(cells, order)
         models = _models(order, device)
-        glances = [[Glance(m, s) for m, s in zip(own, sizes, strict=True)] for own in memory]
-        work = teller.ask("ready")
+        glances = [[FrameReader(m, s) for m, s in zip(own, sizes, strict=True)] for own in memory]
+        work = reporter.ask("ready")
         while work is not None:
             seat, lane, places = work
             frames = glances[seat][lane].frames(places)
@@ -216,6 +218,6 @@ def model(
                 error.add_note("".join(traceback.format_exception(error)))
                 answer = "error", portable(error)
             del frames
-            work = teller.ask(*answer)
+            work = reporter.ask(*answer)
     except KeyboardInterrupt:
         return

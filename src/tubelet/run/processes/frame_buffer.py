@@ -61,19 +61,19 @@ def size_of(lane: Lane, batch_size: int) -> Size:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _Slot:
     frame: weakref.ref[Prepared]
     slot: int
     serial: int
 
 
-class Shelf:
+class FrameWriter:
     """The decoder's side. life: how many processes had this shelf before."""
 
     def __init__(self, memory: Any, size: Size, life: int = 0) -> None:
         self._slots = size.array(memory)
         self._free = list(range(size.slots))
-        self._held: dict[int, _Held] = {}  # by id of the frame, the last used at the end
+        self._held: dict[int, _Slot] = {}  # by id of the frame, the last used at the end
         self._serial = life * LIFE
 
     def place(self, windows: Sequence[Sequence[Prepared]]) -> Places:
@@ -91,7 +91,7 @@ class Shelf:
                 slot = self._free.pop() if self._free else self._take(wanted)
                 self._slots[slot] = frame
                 self._serial += 1
-                self._held[key] = _Held(weakref.ref(frame), slot, self._serial)
+                self._held[key] = _Slot(weakref.ref(frame), slot, self._serial)
         at = self._held
         return [[(at[id(f)].slot, at[id(f)].serial) for f in window] for window in windows]
 
@@ -102,7 +102,7 @@ class Shelf:
         return self._held.pop((gone or others)[0]).slot
 
 
-class Glance:
+class FrameReader:
     """A model process's side. A frame that is asked for again is the same array again."""
 
     def __init__(self, memory: Any, size: Size) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tubelet.errors import TubeletError
-from tubelet.run.processes.child_process import Hand
+from tubelet.run.processes.child_process import ChildProcess
 from tubelet.run.processes.start import ending
 
 ATTEMPTS = 3
@@ -45,10 +45,10 @@ class Request:
 
 
 @dataclass(eq=False)
-class _Desk:
+class _ModelProcess:
     """A model process and its requests, the one that it computes first."""
 
-    hand: Hand
+    child: ChildProcess
     requests: deque[Request] = field(default_factory=deque[Request])
     last_seat: int = -1
 
@@ -57,22 +57,25 @@ Answer = Callable[[Request, str, Any], None]
 """Tell the decoder: ("made", rows) or ("error", exception)."""
 
 
-class Lender:
+class ModelPool:
     """The model processes of a run, as their parent sees them."""
 
     def __init__(
-        self, hire: Callable[[str | None], Hand], devices: Sequence[str | None], answer: Answer
+        self,
+        start: Callable[[str | None], ChildProcess],
+        devices: Sequence[str | None],
+        answer: Answer,
     ) -> None:
-        self._hire, self._answer = hire, answer
-        self._desks = [_Desk(hire(device)) for device in devices]
+        self._start_child, self._answer = start, answer
+        self._desks = [_ModelProcess(start(device)) for device in devices]
         self._queue: deque[Request] = deque()
         self.broken: str | None = None
 
     def pipes(self) -> list[Any]:
-        return [desk.hand.pipe for desk in self._desks]
+        return [desk.child.pipe for desk in self._desks]
 
-    def hands(self) -> list[Hand]:
-        return [desk.hand for desk in self._desks]
+    def processes(self) -> list[ChildProcess]:
+        return [desk.child for desk in self._desks]
 
     def ask(self, request: Request) -> None:
         """A decoder wants rows."""
@@ -87,13 +90,13 @@ class Lender:
 
     def hear(self, pipe: Any) -> None:
         """A model process has said something, or is dead."""
-        desk = next(desk for desk in self._desks if desk.hand.pipe is pipe)
+        desk = next(desk for desk in self._desks if desk.child.pipe is pipe)
         try:
             what, value = pipe.recv()
         except (EOFError, OSError):
             self._lost(desk)
             return
-        desk.hand.greeted = True
+        desk.child.greeted = True
         if what != "ready":
             self._answer(desk.requests.popleft(), what, value)
         self._deal()
@@ -101,9 +104,9 @@ class Lender:
     def watch(self, elapsed_s: float, limit_s: float) -> None:
         """End the model processes that give no row for the time limit."""
         for desk in list(self._desks):
-            if desk.hand.is_silent(elapsed_s, limit_s):
-                desk.hand.process.kill()
-                self._lost(desk, silent_s=limit_s * desk.hand.limits)
+            if desk.child.is_silent(elapsed_s, limit_s):
+                desk.child.process.kill()
+                self._lost(desk, silent_s=limit_s * desk.child.limits)
 
     def _deal(self) -> None:
         """To the one with the least to do; between equals, to the one that had this decoder's last
@@ -116,26 +119,26 @@ class Lender:
             desk = min(free, key=lambda d: (len(d.requests), d.last_seat != seat))
             request = self._queue.popleft()
             try:
-                desk.hand.pipe.send(request.work)
+                desk.child.pipe.send(request.work)
             except OSError:  # it is dead, which its pipe will say
                 self._queue.appendleft(request)
                 return
             desk.requests.append(request)
             desk.last_seat = seat
 
-    def _lost(self, desk: _Desk, silent_s: float | None = None) -> None:
-        hand = desk.hand
-        hand.ended = True
-        hand.process.join()
+    def _lost(self, desk: _ModelProcess, silent_s: float | None = None) -> None:
+        child = desk.child
+        child.ended = True
+        child.process.join()
         self._desks.remove(desk)
-        hand.pipe.close()
-        if not hand.greeted:
-            self.broken = f"a model could not start: its process ended with {ending(hand.process)}"
+        child.pipe.close()
+        if not child.greeted:
+            self.broken = f"a model could not start: its process ended with {ending(child.process)}"
             return
         self._queue.extendleft(reversed(list(desk.requests)[1:]))
         if desk.requests:
-            self._again(desk.requests[0], ending(hand.process), silent_s)
-        self._desks.append(_Desk(self._hire(hand.device)))
+            self._again(desk.requests[0], ending(child.process), silent_s)
+        self._desks.append(_ModelProcess(self._start_child(child.device)))
         self._deal()
 
     def _again(self, request: Request, how: str, silent_s: float | None) -> None:

@@ -1,4 +1,4 @@
-"""`--workers N`: processes that share one run. The parent hands out videos and hears of them.
+"""`--workers N`: processes that share one run. The parent processes out videos and hears of them.
 
         parent ──── next video ───▶ worker 1 ─┐
            ▲  └──── next video ───▶ worker 2 ─┤  each extracts and stores by itself
@@ -34,10 +34,10 @@ from tubelet.machine.timing import COUNTERS, Works
 from tubelet.run.claims.disk import HIDDEN, Claims, stale_files
 from tubelet.run.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.run.processes import children
-from tubelet.run.processes.child_process import Hand
-from tubelet.run.processes.children import Order, Terms
+from tubelet.run.processes.child_process import ChildProcess
+from tubelet.run.processes.children import ModelSpec, Order
 from tubelet.run.processes.frame_buffer import size_of
-from tubelet.run.processes.model_pool import ATTEMPTS, Lender, Request
+from tubelet.run.processes.model_pool import ATTEMPTS, ModelPool, Request
 from tubelet.run.processes.start import GRACE_S, TICK_S, ending, start_method
 from tubelet.run.worker import attempts_of
 from tubelet.store.failures import Failure
@@ -53,21 +53,21 @@ def run_workers(
     stopping: Stopping = nobody,
 ) -> int:
     """As `local.run`, in several processes. The number of failed inputs."""
-    return Foreman(job, extractors, folders, report, stopping, claims.works).work()
+    return Driver(job, extractors, folders, report, stopping, claims.works).work()
 
 
-def terms_of(extractor: Extractor, devices: Sequence[str]) -> Terms:
+def terms_of(extractor: Extractor, devices: Sequence[str]) -> ModelSpec:
     """What a decoder process needs to know of a model. devices: where its rows are made."""
     facts = extractor.run_facts()
     if devices:
         facts["device"] = ",".join(dict.fromkeys(devices))
-    return Terms(
+    return ModelSpec(
         extractor.name, extractor.names, extractor.options, extractor.lane,
         extractor.batch_size, facts, size_of(extractor.lane, extractor.batch_size),
     )  # fmt: skip
 
 
-class Foreman:
+class Driver:
     """The parent's side."""
 
     def __init__(
@@ -85,8 +85,8 @@ class Foreman:
         self._order = Order(pickle.dumps(order), pickle.dumps(list(extractors)))
         self._context = start_method()
         self._left = deque(job.inputs)
-        self._hands: list[Hand] = []
-        self._lender: Lender | None = None
+        self._processes: list[ChildProcess] = []
+        self._lender: ModelPool | None = None
         self._memory: list[list[Any]] = []
         terms = [terms_of(e, job.devices) for e in extractors]
         self._sizes = [t.size for t in terms]
@@ -100,7 +100,7 @@ class Foreman:
         """Until every video is reported. StoreError when OUT stopped being writable."""
         try:
             self._start()
-            while any(not hand.ended for hand in self._hands):
+            while any(not child.ended for child in self._processes):
                 self._listen()
                 if self._lender is not None and self._lender.broken:
                     self._broken = self._lender.broken
@@ -119,29 +119,29 @@ class Foreman:
         places = {"fetch": readers, "decode": readers, "model": len(each), "store": readers}
         self._works.follow(self._counters, places)
         if not self._job.decoders:
-            self._hands = [self._hire(device) for device in each]
+            self._processes = [self._start_child(device) for device in each]
             return
         array = self._context.RawArray
         self._memory = [[array("B", size.bytes) for size in self._sizes] for _ in range(readers)]
-        self._lender = Lender(self._hire_model, each, self._answer)
-        self._hands = [self._hire(None, seat) for seat in range(readers)]
+        self._lender = ModelPool(self._hire_model, each, self._answer)
+        self._processes = [self._start_child(None, seat) for seat in range(readers)]
 
     def _counters(self) -> list[int]:
         """Of all processes there are and were."""
         return [sum(meter[i] for meter in list(self._meters)) for i in range(COUNTERS)]
 
-    def _hire(self, device: str | None, seat: int = 0, life: int = 0) -> Hand:
+    def _start_child(self, device: str | None, seat: int = 0, life: int = 0) -> ChildProcess:
         """A worker, or a decoder."""
         if self._lender is None:
             return self._begin(children.worker, self._order, device)
-        hand = self._begin(children.decoder, self._terms, self._memory[seat], life)
-        hand.seat, hand.life = seat, life
-        return hand
+        child = self._begin(children.decoder, self._terms, self._memory[seat], life)
+        child.seat, child.life = seat, life
+        return child
 
-    def _hire_model(self, device: str | None) -> Hand:
+    def _hire_model(self, device: str | None) -> ChildProcess:
         return self._begin(children.model, self._order, device, self._memory, self._sizes)
 
-    def _begin(self, main: Any, order: Order, *more: Any) -> Hand:
+    def _begin(self, main: Any, order: Order, *more: Any) -> ChildProcess:
         ours, theirs = self._context.Pipe()
         cells, meter = (self._context.RawArray("q", size) for size in (CELLS, COUNTERS))
         self._meters.append(meter)
@@ -151,65 +151,65 @@ class Foreman:
             process.start()
         theirs.close()
         device = more[0] if main is not children.decoder else None
-        return Hand(process, ours, cells, device)
+        return ChildProcess(process, ours, cells, device)
 
     def _listen(self) -> None:
         """The next messages, the end of a worker, or the end of its time."""
-        hands = {hand.pipe: hand for hand in self._hands if not hand.ended}
+        processes = {child.pipe: child for child in self._processes if not child.ended}
         limit = self._job.timeout
         tick = min(TICK_S, limit / 4) if limit else None
         lent = self._lender.pipes() if self._lender else []
-        for pipe in wait([*hands, *lent], tick):
-            if pipe not in hands:
+        for pipe in wait([*processes, *lent], tick):
+            if pipe not in processes:
                 assert self._lender is not None
                 self._lender.hear(pipe)
                 continue
-            hand = hands[cast("Connection", pipe)]
+            child = processes[cast("Connection", pipe)]
             try:
-                self._hear(hand, *hand.pipe.recv())
+                self._hear(child, *child.pipe.recv())
             except (EOFError, OSError):
-                self._lost(hand)
+                self._lost(child)
         if limit and tick:
             now = time.monotonic()
             # While this process itself was stopped (Ctrl-Z), nobody was silent.
             elapsed, self._looked = min(now - self._looked, 2 * tick), now
-            for hand in [hand for hand in hands.values() if not hand.ended]:
-                if hand.is_silent(elapsed, limit):
-                    hand.process.kill()
-                    self._lost(hand, stalled=True)
+            for child in [child for child in processes.values() if not child.ended]:
+                if child.is_silent(elapsed, limit):
+                    child.process.kill()
+                    self._lost(child, stalled=True)
             if self._lender:
                 self._lender.watch(elapsed, limit)
 
     def _answer(self, request: Request, what: str, value: Any) -> None:
         """Rows for a decoder that still lives; if it died just now, its pipe will say so."""
-        for hand in self._hands:
-            if (hand.seat, hand.life, hand.ended) == (request.seat, request.life, False):
+        for child in self._processes:
+            if (child.seat, child.life, child.ended) == (request.seat, request.life, False):
                 with suppress(OSError):
-                    hand.pipe.send((what, value))
+                    child.pipe.send((what, value))
 
-    def _hear(self, hand: Hand, what: str, value: Any) -> None:
-        hand.greeted = True
+    def _hear(self, child: ChildProcess, what: str, value: Any) -> None:
+        child.greeted = True
         if what == "next":
             item = None if self._is_over() or not self._left else self._left.popleft()
             if item is not None:
-                hand.busy[item.id] = item
-            hand.pipe.send(item)
+                child.busy[item.id] = item
+            child.pipe.send(item)
         elif what == "rows":
             assert self._lender is not None
-            self._lender.ask(Request(hand.seat, hand.life, (hand.seat, *value)))
+            self._lender.ask(Request(child.seat, child.life, (child.seat, *value)))
         elif what == "advance":
             if value[1] == 0:
-                hand.begun = value[0]
+                child.begun = value[0]
             self._report.advance(*value)
         elif what == "note":
             self._report.note(value)
         elif what == "done":
-            hand.busy.pop(value.id, None)
+            child.busy.pop(value.id, None)
             self._tell(value)
         elif what == "broken":
             self._broken = value
         elif what == "end":
-            hand.ended = True
+            child.ended = True
 
     def _is_over(self) -> bool:
         failed = self._failed and self._job.fail_fast
@@ -219,15 +219,15 @@ class Foreman:
         self._failed += outcome.kind == "failed"
         self._report.done(outcome)
 
-    def _lost(self, hand: Hand, *, stalled: bool = False) -> None:
+    def _lost(self, child: ChildProcess, *, stalled: bool = False) -> None:
         """A worker died without a word, or was killed for its silence: the video that it read
         failed (the videos whose windows were in the model, if it was there), another worker takes
         its place."""
-        hand.ended = True
-        hand.process.join(GRACE_S)
-        sign, how = read_sign(hand.cells), ending(hand.process)
-        failed = self._blamed(hand, sign)
-        for item in hand.busy.values():
+        child.ended = True
+        child.process.join(GRACE_S)
+        sign, how = read_sign(child.cells), ending(child.process)
+        failed = self._blamed(child, sign)
+        for item in child.busy.values():
             if item.id not in failed or (not stalled and self._may_retry(item)):
                 self._left.append(item)
                 continue
@@ -239,42 +239,42 @@ class Foreman:
                 book.add(failure)
             self._tell(Outcome(item.id, "failed", failure.message))
         if self._lender:
-            self._lender.forget(hand.seat)
-        if not hand.greeted:
+            self._lender.forget(child.seat)
+        if not child.greeted:
             self._broken = f"a worker could not start: it ended with {how}"
-        elif (hand.busy or self._left) and not self._stopping():
-            self._hands.append(self._hire(hand.device, hand.seat, hand.life + 1))
+        elif (child.busy or self._left) and not self._stopping():
+            self._processes.append(self._start_child(child.device, child.seat, child.life + 1))
 
     def _may_retry(self, item: Input) -> bool:
         """Decoders are many and short-lived against their models; a worker has its one try."""
         self._losses[item.id] = self._losses.get(item.id, 0) + 1
         return self._lender is not None and self._losses[item.id] < ATTEMPTS
 
-    def _blamed(self, hand: Hand, sign: Sign) -> set[str]:
-        """Ids of the videos that a lost worker had in its hands. Others of its videos only wait,
+    def _blamed(self, child: ChildProcess, sign: Sign) -> set[str]:
+        """Ids of the videos that a lost worker was reading. Others of its videos only wait,
         for a full batch or for another run, and are tried again."""
-        if sign.stage in READING and hand.begun in hand.busy:
-            return {hand.begun}
+        if sign.stage in READING and child.begun in child.busy:
+            return {child.begun}
         claims = self._job.out / HIDDEN / "claims"
-        return {r["id"] for _, r in stale_files(claims) if r.get("pid") == hand.process.pid}
+        return {r["id"] for _, r in stale_files(claims) if r.get("pid") == child.process.pid}
 
     def _dismiss(self) -> None:
         """End what still runs: each worker drops its video and lets its claims go. One that does
         not answer within GRACE_S, or a second interruption, is the end of all."""
-        hands = [*self._hands, *(self._lender.hands() if self._lender else ())]
-        for hand in hands:
-            if hand.process.is_alive() and not hand.ended:
-                hand.process.terminate()
+        processes = [*self._processes, *(self._lender.processes() if self._lender else ())]
+        for child in processes:
+            if child.process.is_alive() and not child.ended:
+                child.process.terminate()
         end = time.monotonic() + GRACE_S
         try:
-            for hand in hands:
-                hand.process.join(max(0.0, end - time.monotonic()))
+            for child in processes:
+                child.process.join(max(0.0, end - time.monotonic()))
         finally:
-            for hand in hands:
-                if hand.process.is_alive():
-                    hand.process.kill()
-                    hand.process.join(GRACE_S)
-                hand.pipe.close()
+            for child in processes:
+                if child.process.is_alive():
+                    child.process.kill()
+                    child.process.join(GRACE_S)
+                child.pipe.close()
             # What a killed one could not tidy up.
             sweep(self._job.out)
             for path, _ in stale_files(self._job.out / HIDDEN / "claims"):

@@ -1,6 +1,6 @@
 """`--engine ray`: the same run on a Ray cluster. The only folder that imports ray.
 
-    driver ── unit ──▶ model worker (actor, CPU or a share of a GPU) ── errand ──▶ decoder (actor)
+    driver ── unit ──▶ model worker (actor, CPU or a share of a GPU) ── request ──▶ decoder (actor)
       ▲                     │  rows -> model -> OUT, atomically                        │
       └───── events ────────┘◀───── a stream of at most AHEAD rows that wait ──────────┘
 
@@ -35,7 +35,7 @@ except ImportError as error:
     raise UsageError("--engine ray needs Ray: pip install 'tubelet[ray]'") from error
 
 from tubelet.run.ray.actors import ModelWorker, cause_of
-from tubelet.run.ray.driver import Driver, Hand
+from tubelet.run.ray.driver import ActorHandle, Driver
 from tubelet.run.ray.reach import check_answers as check_answers
 
 
@@ -82,11 +82,11 @@ def run_ray(
     resources = {"num_cpus": 1 if cluster.gpus else threads, "num_gpus": cluster.gpus}
     device = "cuda" if cluster.gpus else extractors[0].device
 
-    def hire() -> Hand:
+    def hire() -> ActorHandle:
         kind: Any = ray.remote(ModelWorker)
         actor = kind.options(**resources, max_restarts=0)
         actor = actor.remote(order, models, device, bool(cluster.gpus))
-        return Hand(actor, actor.ready.remote())
+        return ActorHandle(actor, actor.ready.remote())
 
     absolute = [_absolute(item) for item in job.inputs]
     try:

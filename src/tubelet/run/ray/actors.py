@@ -22,13 +22,13 @@ from tubelet.extraction.lanes import Lane, Opening
 from tubelet.extraction.recording import Recording, Source, Tally
 from tubelet.inputs import Input, fingerprint
 from tubelet.inputs.local import Openers
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.prefetch import prefetch
-from tubelet.machine.timing import METER
+from tubelet.machine.timing import TIMER
 from tubelet.run.job import Outcome, here
-from tubelet.run.parts.part_store import Desk, check
-from tubelet.run.parts.units import Unit
-from tubelet.run.ray.messages import BEAT, Distant, Errand, Message, decode, with_beats
+from tubelet.run.parts.part_store import PartStore, check
+from tubelet.run.parts.units import WorkUnit
+from tubelet.run.ray.messages import BEAT, DecodeRequest, Message, RemoteReading, decode, with_beats
 from tubelet.run.worker import Worker
 
 AHEAD = 2
@@ -50,8 +50,8 @@ class Decoder:
         os.environ.setdefault(*QUIET)
         self._openers = Openers()
 
-    def rows(self, errand: Errand) -> Iterator[Message]:
-        yield from with_beats(decode(errand, self._openers))
+    def rows(self, request: DecodeRequest) -> Iterator[Message]:
+        yield from with_beats(decode(request, self._openers))
 
     def pid(self) -> int:
         return os.getpid()
@@ -87,7 +87,7 @@ class _Events:
             self._tell()
 
     def _tell(self) -> None:
-        self.queue.put(("work", METER.take()))
+        self.queue.put(("work", TIMER.take()))
         self.queue.put(("advance", (self._name, self._rows, self._fraction)))
         self._rows, self._last = 0, time.monotonic()
 
@@ -95,7 +95,7 @@ class _Events:
         """The rows of the last second, before whatever ends them."""
         if self._rows:
             self._tell()
-        self.queue.put(("work", METER.take()))
+        self.queue.put(("work", TIMER.take()))
 
     def done(self, outcome: Outcome) -> None:
         self.flush()
@@ -130,7 +130,7 @@ class ModelWorker:
         """For tests that kill it."""
         return ray.get(self._get_decoder().pid.remote())
 
-    def work(self, unit: Unit) -> Iterator[tuple[str, Any]]:
+    def work(self, unit: WorkUnit) -> Iterator[tuple[str, Any]]:
         """Do a unit; what happens, as it happens."""
         events = _Events()
 
@@ -146,13 +146,13 @@ class ModelWorker:
 
         thread = threading.Thread(target=do, name="unit", daemon=True)
         thread.start()
-        before = PULSE.beats
+        before = HEARTBEAT.beats
         while True:
             try:
                 what, value = events.queue.get(timeout=TICK_S)
             except queue.Empty:
-                if PULSE.beats != before:
-                    before = PULSE.beats
+                if HEARTBEAT.beats != before:
+                    before = HEARTBEAT.beats
                     yield "beat", None
                 continue
             yield what, value
@@ -165,13 +165,13 @@ class ModelWorker:
             self._job, self._extractors, self._folders, _Free(), events, reach=self._reach
         )
 
-    def _whole(self, unit: Unit, events: _Events) -> None:
+    def _whole(self, unit: WorkUnit, events: _Events) -> None:
         self._worker(events).work(unit.items)
         first, *others = unit.items
         if not others and first.member is None and os.path.isfile(first.path):
-            self._desk(first).clear()  # of parts that could not be vouched for
+            self._store(first).clear()  # of parts that could not be vouched for
 
-    def _plan(self, unit: Unit, events: _Events) -> int:
+    def _plan(self, unit: WorkUnit, events: _Events) -> int:
         """How many parts; 0 for a video that is done, or that must be read as a whole."""
         (item,), worker = unit.items, self._worker(events)
         lanes, _ = worker.lanes_to_do(item)
@@ -182,11 +182,11 @@ class ModelWorker:
         except TubeletError:  # reading it as a whole says what is wrong with it
             return 0
 
-    def _part(self, unit: Unit, events: _Events) -> str:
+    def _part(self, unit: WorkUnit, events: _Events) -> str:
         """ "" for a finished part, else why the video cannot be made of parts."""
         (item,) = unit.items
-        desk, parts = self._cut(item)
-        if unit.part >= len(parts) or desk.has(part := parts[unit.part]):
+        store, parts = self._cut(item)
+        if unit.part >= len(parts) or store.has(part := parts[unit.part]):
             return ""
 
         def told(recording: Recording, end_s: float) -> None:
@@ -194,7 +194,7 @@ class ModelWorker:
             events.advance(item.id, 1, end_s / length if length else None)
 
         batches = Batches(self._extractors, told)
-        opening, marks = self._opening(item, part=part, desk=desk)
+        opening, marks = self._opening(item, part=part, store=store)
         try:
             recordings = record_video(
                 Source(item.path, item.start_s, item.end_s, name=item.id),
@@ -206,36 +206,36 @@ class ModelWorker:
             raise
         except TubeletError as error:
             return str(error)
-        desk.keep(part, recordings, marks)
+        store.keep(part, recordings, marks)
         for recording in recordings:
             recording.close()
         return ""
 
-    def _join(self, unit: Unit, events: _Events) -> str:
+    def _join(self, unit: WorkUnit, events: _Events) -> str:
         """ "" for a finished video, else why it has to be read as a whole."""
         (item,), worker = unit.items, self._worker(events)
         lanes, mark = worker.lanes_to_do(item)
-        desk, parts = self._cut(item)
+        store, parts = self._cut(item)
         recordings = [
             Recording(e.names, dtype=e.options.dtype, spool=self._job.out) for e in self._extractors
         ]
         try:
-            desk.join(len(parts), recordings)
+            store.join(len(parts), recordings)
         except (NotSplittable, StoreError) as error:  # StoreError: a part that cannot be read
             return str(error)
         worker.finish(item, lanes, [recordings[lane] for lane in lanes], mark)
-        desk.clear()
+        store.clear()
         return ""
 
-    def _desk(self, item: Input) -> Desk:
+    def _store(self, item: Input) -> PartStore:
         mark = fingerprint(item, self._openers)
         recipes = [folder.recipe_hash for folder in self._folders]
         key = [item.id, mark, item.start_s, item.end_s, recipes, self._part_s]
-        return Desk(self._job.out, key)
+        return PartStore(self._job.out, key)
 
-    def _cut(self, item: Input) -> tuple[Desk, list[Any]]:
-        desk, lanes = self._desk(item), [e.lane for e in self._extractors]
-        return desk, desk.plan(item.path, lanes, item.start_s, item.end_s, part_s=self._part_s)
+    def _cut(self, item: Input) -> tuple[PartStore, list[Any]]:
+        store, lanes = self._store(item), [e.lane for e in self._extractors]
+        return store, store.plan(item.path, lanes, item.start_s, item.end_s, part_s=self._part_s)
 
     def _reach(self, item: Input) -> tuple[AbstractContextManager[str], Opening]:
         return nullcontext(item.path), self._opening(item)[0]
@@ -256,16 +256,16 @@ class ModelWorker:
         marks: dict[int, int] = {}
 
         @contextmanager
-        def opening(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[Distant]:
-            errand = Errand(item, source, list(lanes), **part)
+        def opening(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[RemoteReading]:
+            request = DecodeRequest(item, source, list(lanes), **part)
             streaming = {
                 "num_returns": "streaming",
                 "_generator_backpressure_num_objects": AHEAD,
             }
-            stream = self._get_decoder().rows.options(**streaming).remote(errand)
+            stream = self._get_decoder().rows.options(**streaming).remote(request)
             distant = None
             try:
-                distant = Distant(_received(stream), tally)
+                distant = RemoteReading(_received(stream), tally)
                 yield distant
                 marks.update(distant.marks)
             finally:
@@ -281,7 +281,7 @@ def _received(stream: Any) -> Iterator[Message]:
         for reference in stream:
             message: Any = ray.get(reference)
             if message[0] == BEAT[0]:
-                PULSE.beat()
+                HEARTBEAT.beat()
             else:
                 yield message
     except RayError as error:

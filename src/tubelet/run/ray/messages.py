@@ -23,25 +23,25 @@ from tubelet.extraction.lanes import Lane, Opening, open_here
 from tubelet.extraction.recording import Source, Tally
 from tubelet.inputs import Input, on_disk
 from tubelet.inputs.local import Openers
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.prefetch import prefetch
-from tubelet.machine.timing import METER
+from tubelet.machine.timing import TIMER
 from tubelet.run.parts.cuts import Part
-from tubelet.run.parts.part_store import Desk, opening_of
+from tubelet.run.parts.part_store import PartStore, opening_of
 from tubelet.types import DecodeEvents, VideoInfo
 
 Message = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
-class Errand:
-    """What a decoder is asked for: a video, or one part of it that lies on a desk."""
+class DecodeRequest:
+    """What a decoder is asked for: a video, or one part of it that lies on a store."""
 
     item: Input
     source: Source
     lanes: Sequence[Lane]
     part: Part | None = None
-    desk: Desk | None = None
+    store: PartStore | None = None
 
 
 def packed(row: Row[Prepared], before: Sequence[Prepared]) -> Message:
@@ -64,30 +64,30 @@ def unpacked(message: Message, before: Sequence[Prepared]) -> Row[Prepared]:
     return Row(window, pixels, start_s, end_s)
 
 
-def decode(errand: Errand, openers: Openers) -> Iterator[Message]:
-    """The decoder's side: everything that it says about one errand."""
+def decode(request: DecodeRequest, openers: Openers) -> Iterator[Message]:
+    """The decoder's side: everything that it says about one request."""
     tally = Tally(stage="fetch")
     marks: dict[int, int] = {}
     try:
         opening: Opening = open_here
-        if errand.part is not None:
-            assert errand.desk is not None
-            opening = opening_of(errand.part, errand.desk.timeline(), marks)
-        with METER.entering("fetch", on_disk(errand.item, openers)) as path:
+        if request.part is not None:
+            assert request.store is not None
+            opening = opening_of(request.part, request.store.timeline(), marks)
+        with TIMER.entering("fetch", on_disk(request.item, openers)) as path:
             tally.stage = "open"
-            with opening(replace(errand.source, path=path), errand.lanes, tally) as reader:
+            with opening(replace(request.source, path=path), request.lanes, tally) as reader:
                 tally.stage = "decode"
                 yield "info", reader.info
                 last: dict[int, list[NDArray[Any]]] = {}
                 for lane, row in reader.rows():
                     message = packed(row, last.get(lane, []))
                     last[lane] = row.pixels
-                    yield "row", lane, message, replace(tally), METER.take()
+                    yield "row", lane, message, replace(tally), TIMER.take()
                 events = reader.events
     except Exception as error:  # noqa: BLE001 it is raised again on the other side
         yield "error", tally, portable(error)
     else:
-        yield "end", tally, events, marks, METER.take()
+        yield "end", tally, events, marks, TIMER.take()
 
 
 BEAT: Message = ("beat",)
@@ -96,11 +96,11 @@ BEAT: Message = ("beat",)
 def with_beats(messages: Iterator[Message]) -> Iterator[Message]:
     """The same messages, made in a thread, and between them that this process is alive and moves:
     whoever waits cannot see its frames. A decoder that hangs says nothing."""
-    before = PULSE.beats
+    before = HEARTBEAT.beats
     for message in prefetch(messages, 1, quiet=BEAT):
-        if message is BEAT and PULSE.beats == before:
+        if message is BEAT and HEARTBEAT.beats == before:
             continue
-        before = PULSE.beats
+        before = HEARTBEAT.beats
         yield message
 
 
@@ -113,7 +113,7 @@ def portable(error: Exception) -> Exception:
     return error
 
 
-class Distant:
+class RemoteReading:
     """A `Reading` made of what a decoder says. Raises its errors; `marks` come at the end."""
 
     def __init__(self, messages: Iterator[Message], tally: Tally) -> None:
@@ -132,7 +132,7 @@ class Distant:
             if what == "row":
                 lane, message, tally, work = rest
                 self._follow(tally)
-                METER.add(work)
+                TIMER.add(work)
                 row = unpacked(message, last.get(lane, []))
                 last[lane] = row.pixels
                 yield lane, row
@@ -141,7 +141,7 @@ class Distant:
             else:
                 tally, self.events, self.marks, work = rest
                 self._follow(tally)
-                METER.add(work)
+                TIMER.add(work)
                 self.ended = True
 
     def _follow(self, tally: Tally) -> None:

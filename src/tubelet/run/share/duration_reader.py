@@ -20,7 +20,7 @@ from typing import Any
 from tubelet.decode.base import SYNTHETIC, video_seconds
 from tubelet.errors import TubeletError
 from tubelet.inputs import Input
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.run.processes.start import outlive_nobody
 
 
@@ -51,12 +51,12 @@ def reader(
     """A process: `seconds_of` each, `at_once` of them at a time. items: by their places, by which
     they are told of. cells: of its pulse."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    PULSE.share(cells)
+    HEARTBEAT.share(cells)
     outlive_nobody()
     lock = threading.Lock()
 
     def tell(*words: Any) -> None:
-        PULSE.beat()
+        HEARTBEAT.beat()
         with lock:
             pipe.send(words)
 
@@ -64,5 +64,5 @@ def reader(
         tell("begun", place, None)
         tell("read", place, seconds_of(items[place], frame_rate))
 
-    with PULSE.expected("open"), ThreadPoolExecutor(at_once) as pool:
+    with HEARTBEAT.expected("open"), ThreadPoolExecutor(at_once) as pool:
         list(pool.map(read, items))

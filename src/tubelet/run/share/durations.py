@@ -14,7 +14,7 @@ from tubelet.errors import StoreError
 from tubelet.inputs import Input
 from tubelet.machine.heartbeat import CELLS
 from tubelet.run.job import Job, Reporter
-from tubelet.run.processes.child_process import Hand
+from tubelet.run.processes.child_process import ChildProcess
 from tubelet.run.processes.start import GRACE_S, TICK_S, ending
 from tubelet.run.share import duration_reader as headers
 from tubelet.run.share.duration_reader import seconds_of
@@ -102,7 +102,7 @@ class _Watch:
         process = context.Process(target=headers.reader, args=args, daemon=True)
         process.start()
         theirs.close()
-        hand, tick = Hand(process, ours, cells), min(TICK_S, self._limit / 4)
+        hand, tick = ChildProcess(process, ours, cells), min(TICK_S, self._limit / 4)
         in_hand: set[int] = set()
         looked = time.monotonic()
         try:

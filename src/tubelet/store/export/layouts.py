@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Layout:
+class ExportLayout:
     """One way of storing a set.
 
     suffix: of each video's file, or of the one file. write: one video's rows into an open file.
@@ -102,24 +102,26 @@ def _shapes(folder: Path, rows: dict[str, int], missing: Sequence[str]) -> None:
     (folder / "feature_shapes.json").write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
-LAYOUTS: dict[str, Layout] = {
-    "npy": Layout("<id>.npy [N, D]", ".npy", _npy),
-    "actionformer": Layout("<id>.npz, key `feats` [N, D]", ".npz", _npz("feats"), dtype="float32"),
-    "opentad": Layout(
+LAYOUTS: dict[str, ExportLayout] = {
+    "npy": ExportLayout("<id>.npy [N, D]", ".npy", _npy),
+    "actionformer": ExportLayout(
+        "<id>.npz, key `feats` [N, D]", ".npz", _npz("feats"), dtype="float32"
+    ),
+    "opentad": ExportLayout(
         "<id>.npy [N, D] and missing_files.txt", ".npy", _npy, dtype="float32", extra=_missing_files
     ),
-    "qvhighlights": Layout(
+    "qvhighlights": ExportLayout(
         "<id>.npz, key `features` [N, D] float16", ".npz", _npz("features"), dtype="float16"
     ),
-    "ego4d": Layout("<id>.pt, one tensor [N, D]", ".pt", _torch, dtype="float32"),
-    "ms-tcn": Layout("<id>.npy, transposed [D, N]", ".npy", _transposed, dtype="float32"),
-    "vslnet": Layout(
+    "ego4d": ExportLayout("<id>.pt, one tensor [N, D]", ".pt", _torch, dtype="float32"),
+    "ms-tcn": ExportLayout("<id>.npy, transposed [D, N]", ".npy", _transposed, dtype="float32"),
+    "vslnet": ExportLayout(
         "<id>.npy [N, D] and feature_shapes.json", ".npy", _npy, dtype="float32", extra=_shapes
     ),
-    "mmaction2": Layout("<id>.csv, a line of names and N of D numbers", ".csv", _csv),
-    "hdf5": Layout("one file, a dataset per id", ".hdf5", whole=containers.hdf5),
-    "parquet": Layout("one file, a row per window", ".parquet", whole=containers.parquet),
-    "safetensors": Layout(
+    "mmaction2": ExportLayout("<id>.csv, a line of names and N of D numbers", ".csv", _csv),
+    "hdf5": ExportLayout("one file, a dataset per id", ".hdf5", whole=containers.hdf5),
+    "parquet": ExportLayout("one file, a row per window", ".parquet", whole=containers.parquet),
+    "safetensors": ExportLayout(
         "one file, a tensor per id", ".safetensors", whole=containers.safetensors
     ),
 }
@@ -167,7 +169,7 @@ def pack(source: Finished, dest: Path, packing: Packing) -> Packed:
     return Packed(rows, missing)
 
 
-def find_layout(name: str) -> Layout:
+def find_layout(name: str) -> ExportLayout:
     """UnknownName, with near names."""
     if name not in LAYOUTS:
         raise UnknownName(
@@ -177,7 +179,7 @@ def find_layout(name: str) -> Layout:
     return LAYOUTS[name]
 
 
-def rows_for(features: Features, packing: Packing, layout: Layout) -> Array:
+def rows_for(features: Features, packing: Packing, layout: ExportLayout) -> Array:
     """The array that a layout stores: [N, D]; [N, T', D] becomes [N * T', D] in time order."""
     arrays = {"pool": features.values, **features.taps}
     if features.logits is not None:
@@ -214,7 +216,7 @@ def _survey(source: Finished, packing: Packing) -> tuple[list[str], dict[str, st
     return good, missing
 
 
-def _files(target: Path, layout: Layout, videos: containers.Videos) -> None:
+def _files(target: Path, layout: ExportLayout, videos: containers.Videos) -> None:
     assert layout.write is not None
     target.mkdir(parents=True)
     for identity in videos.ids:

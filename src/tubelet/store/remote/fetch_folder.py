@@ -18,7 +18,7 @@ from tubelet.machine.atomic import TEMPORARY, maker_lives, temporary_name
 from tubelet.machine.cache import cache_folder
 from tubelet.store.failures import NAME
 from tubelet.store.folder import CODECS, RECIPE, json_bytes
-from tubelet.store.remote.objects import Entry, ObjectFolder, is_inside
+from tubelet.store.remote.objects import ObjectFolder, StoredObject, is_inside
 from tubelet.store.remote.spool import ObjectFailures
 
 HIDDEN = ".tubelet"
@@ -27,7 +27,7 @@ KEEP_FREE = 64 << 20
 
 
 @contextmanager
-def brought(url: str, *, arrays: bool = True) -> Iterator[Path]:
+def local_copy(url: str, *, arrays: bool = True) -> Iterator[Path]:
     """A folder of a store, or one feature file with what belongs to it, as a path on this disk.
 
     arrays: False brings the JSON alone, for who needs no rows. UsageError where nothing is, where
@@ -73,14 +73,14 @@ def _folder(store: ObjectFolder, target: Path, *, arrays: bool) -> None:
         _signs(store, there, kind, target)
 
 
-def _folders_with_recipe(there: Mapping[str, Entry]) -> list[str]:
+def _folders_with_recipe(there: Mapping[str, StoredObject]) -> list[str]:
     """OUT itself, "", and the folders of its models."""
     paths = map(PurePosixPath, there)
     above = [str(path.parent) for path in paths if path.name == RECIPE and len(path.parts) < 3]
     return ["" if name == "." else name for name in above]
 
 
-def _copy(store: ObjectFolder, wanted: Mapping[str, Entry], target: Path) -> None:
+def _copy(store: ObjectFolder, wanted: Mapping[str, StoredObject], target: Path) -> None:
     """Files with the times that the store has for them."""
     size = sum(entry.size for entry in wanted.values())
     target.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _failures(store: ObjectFolder, target: Path) -> None:
         (target / NAME).unlink(missing_ok=True)
 
 
-def _signs(store: ObjectFolder, there: Mapping[str, Entry], kind: str, target: Path) -> None:
+def _signs(store: ObjectFolder, there: Mapping[str, StoredObject], kind: str, target: Path) -> None:
     """Claims or runs, as the files that a disk would have."""
     place = f"{HIDDEN}/{kind}/"
     names = sorted((n for n in there if n.startswith(place)), key=lambda n: (len(n), n))

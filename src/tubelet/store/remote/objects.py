@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from tubelet.errors import StoreError, UsageError
-from tubelet.machine.heartbeat import PULSE
+from tubelet.machine.heartbeat import HEARTBEAT
 
 EXTRAS = {"s3": "s3", "gs": "gs", "hdfs": "hdfs"}
 """Scheme -> the extra that brings what fsspec needs for it."""
@@ -60,7 +60,7 @@ def beating() -> Any:
     """A callback for which each piece that moves is a sign of life."""
     from fsspec.callbacks import Callback
 
-    return Callback(hooks={"beat": lambda *_args, **_kwargs: PULSE.beat()})
+    return Callback(hooks={"beat": lambda *_args, **_kwargs: HEARTBEAT.beat()})
 
 
 def is_inside(name: str) -> bool:
@@ -70,7 +70,7 @@ def is_inside(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredObject:
     """An object as a listing has it. modified: by the clock of the store; 0 where it has none."""
 
     size: int
@@ -192,19 +192,19 @@ class ObjectFolder:
         if wanted:
             self._tried("", "cannot be read", receive)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> StoredObject:
         """Size and time of an object. StoreError where there is none."""
         found = self._tried(name, "cannot be read", lambda system, path: system.info(path))
-        return Entry(int(found.get("size") or 0), _modified(found))
+        return StoredObject(int(found.get("size") or 0), _modified(found))
 
     def has(self, name: str) -> bool:
         return self._tried(name, "cannot be looked for", lambda system, path: system.exists(path))
 
-    def entries(self, below: str = "") -> dict[str, Entry]:
+    def entries(self, below: str = "") -> dict[str, StoredObject]:
         """Everything in the folder, or in one below it: name -> entry. Names that lead out of the
         folder, which an object may have, are left out."""
 
-        def find(system: Any, path: str) -> dict[str, Entry]:
+        def find(system: Any, path: str) -> dict[str, StoredObject]:
             try:
                 found = system.find(path, detail=True)
             except FileNotFoundError:
@@ -212,7 +212,9 @@ class ObjectFolder:
             above = path.rstrip("/") + "/"
             prefix = f"{below}/" if below else ""
             return {
-                prefix + name.removeprefix(above): Entry(int(e.get("size") or 0), _modified(e))
+                prefix + name.removeprefix(above): StoredObject(
+                    int(e.get("size") or 0), _modified(e)
+                )
                 for name, e in found.items()
                 if e.get("type") != "directory"
                 and name.startswith(above)
@@ -276,7 +278,7 @@ def _in_place(url: str, system: Any, path: str) -> Iterator[str]:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether trying again is in vain: not there, not allowed, no credentials, no such request."""
+    """Whether trying again cannot help: not there, not allowed, no credentials, no such request."""
     if isinstance(error, OSError) and error.errno in FINAL_NUMBERS:
         return True
     name = type(error).__name__

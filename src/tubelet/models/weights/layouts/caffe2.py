@@ -24,7 +24,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 from tubelet.models.weights.layouts.pyslowfast import pyslowfast_names
 
 LEFT_BY_THE_OPTIMISER = ("momentum", "lr", "model_iter")
@@ -102,4 +102,4 @@ def convert(blobs: Mapping[str, Tensor], model: nn.Module) -> Converted:
     return converted
 
 
-CAFFE2 = Layout("caffe2", lambda names: "conv1_w" in names and "pred_w" in names, convert)
+CAFFE2 = CheckpointLayout("caffe2", lambda names: "conv1_w" in names and "pred_w" in names, convert)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 STEM = {"1a_7x7": "stem", "2b_1x1": "conv2b", "2c_3x3": "conv2c"}
 
@@ -135,7 +135,7 @@ def _complete(tensors: dict[str, Tensor]) -> None:
 
 def _layout(
     name: str, *, marker: str, rename: Callable[[str], str | None], channels_last: bool
-) -> Layout:
+) -> CheckpointLayout:
     def convert(source: Mapping[str, Tensor], _: nn.Module) -> Converted:
         out = Converted({})
         for key, value in source.items():
@@ -151,7 +151,7 @@ def _layout(
         return out
 
     pattern = re.compile(marker)
-    return Layout(name, lambda keys: any(map(pattern.fullmatch, keys)), convert)
+    return CheckpointLayout(name, lambda keys: any(map(pattern.fullmatch, keys)), convert)
 
 
 LAYOUTS = (

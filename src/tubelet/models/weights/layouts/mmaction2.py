@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.models.weights.layouts import pyslowfast, pyslowfast_mvit
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 BRANCH = {"conv1": "branch2.a", "conv2": "branch2.b", "conv3": "branch2.c", "downsample": "branch1"}
 X3D = {
@@ -151,9 +151,9 @@ def is_conv(keys: Mapping[str, Tensor]) -> bool:
 
 
 LAYOUTS = (
-    Layout("mmaction2", is_conv, convert_conv),
-    Layout("mmaction2-omni", lambda keys: "backbone.conv1.weight" in keys, convert_omni),
-    Layout(
+    CheckpointLayout("mmaction2", is_conv, convert_conv),
+    CheckpointLayout("mmaction2-omni", lambda keys: "backbone.conv1.weight" in keys, convert_omni),
+    CheckpointLayout(
         "mmaction2-mvit",
         lambda keys: "backbone.patch_embed.projection.weight" in keys,
         convert_mvit,

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 STEM = {"conv_space": "conv_xy", "conv_time": "conv"}
 BLOCK = {
@@ -81,4 +81,6 @@ def convert(tensors: Mapping[str, Tensor], model: nn.Module) -> Converted:
     return Converted({ours.get(name, name): tensor for name, tensor in tensors.items()})
 
 
-PYSLOWFAST = Layout("pyslowfast", lambda names: "s1.pathway0_stem.conv.weight" in names, convert)
+PYSLOWFAST = CheckpointLayout(
+    "pyslowfast", lambda names: "s1.pathway0_stem.conv.weight" in names, convert
+)

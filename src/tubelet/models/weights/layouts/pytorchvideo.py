@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.models.weights.layouts import pyslowfast, pyslowfast_mvit
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 EPSILON = 1e-5
 STEM = {"conv": "conv", "norm": "bn", "conv.conv_t": "conv_xy", "conv.conv_xy": "conv"}
@@ -131,6 +131,6 @@ def is_mvit(keys: Mapping[str, Tensor]) -> bool:
 
 
 LAYOUTS = (
-    Layout("pytorchvideo", is_conv, convert_conv),
-    Layout("pytorchvideo-mvit", is_mvit, convert_mvit),
+    CheckpointLayout("pytorchvideo", is_conv, convert_conv),
+    CheckpointLayout("pytorchvideo-mvit", is_mvit, convert_mvit),
 )

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.models.weights.layouts import pyslowfast, pyslowfast_mvit
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 TRAINING_ONLY = re.compile(
     r"(backbone_hist|knn_mem|memory|predictors?|swav_prototypes|backbone\.head|pred_head|hogs)\..+"
@@ -49,12 +49,12 @@ def convert_maskfeat(source: Mapping[str, Tensor], model: nn.Module) -> Converte
 
 
 LAYOUTS = (
-    Layout(
+    CheckpointLayout(
         "pyslowfast-contrastive",
         lambda keys: "backbone.s1.pathway0_stem.conv.weight" in keys,
         convert_contrastive,
     ),
-    Layout(
+    CheckpointLayout(
         "pyslowfast-maskfeat",
         lambda keys: "mask_token" in keys and pyslowfast_mvit.recognises(keys),
         convert_maskfeat,

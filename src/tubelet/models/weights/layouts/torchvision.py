@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from tubelet.models.weights.layouts import pyslowfast_mvit
-from tubelet.models.weights.layouts.base import Converted, Layout
+from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 RENAMES = (
     (r"^conv_proj\.", "patch_embed.proj."),
@@ -46,7 +46,7 @@ def convert(source: Mapping[str, Tensor], model: nn.Module) -> Converted:
     return Converted(pyslowfast_mvit.to_ours(renamed, model))
 
 
-TORCHVISION = Layout(
+TORCHVISION = CheckpointLayout(
     "torchvision",
     lambda keys: "conv_proj.weight" in keys and "pos_encoding.class_token" in keys,
     convert,

@@ -28,7 +28,7 @@ Call = Callable[[int], object]
 """One repetition with a batch of so many clips, or whatever the subject is about."""
 
 
-class Subject:
+class Timed:
     """Something to time. `make(*args)` is called in the child and returns what is repeated.
 
     keeps_memory: as tubelet's command line and workers do (`process.keep_memory`). threads: of

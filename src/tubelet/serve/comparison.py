@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tubelet.errors import StoreError, UsageError
 from tubelet.rows.collection import Collection
-from tubelet.rows.similarity import align, cross_similarity, flat, normalise, pca, shrink
+from tubelet.rows.similarity import cross_similarity, flat, normalise, pca, shrink, warp_path
 from tubelet.serve.library import Library
 from tubelet.types import Features
 
@@ -34,8 +34,8 @@ def compare(library: Library, a: str, b: str) -> dict[str, Any]:
     sides: list[dict[str, Any]] = []
     units: list[NDArray[np.float32]] = []
     for key in (a, b):
-        shelf, entry = library.find(key)
-        features = library.features(shelf, entry)
+        folder_index, entry = library.find(key)
+        features = library.features(folder_index, entry)
         if not len(features.values):
             raise UsageError(f"{entry.name} has no rows")
         unit, centres, group = _grouped(features)
@@ -45,7 +45,7 @@ def compare(library: Library, a: str, b: str) -> dict[str, Any]:
             | {"center_s": centres}
         )
     matrix = cross_similarity(*units)
-    path = align(matrix)
+    path = warp_path(matrix)
     along = float(np.mean([matrix[i, j] for i, j in path]))
     small = shrink(matrix, CELLS)
     low, high = float(small.min()), float(small.max())
@@ -81,13 +81,13 @@ def map_of(library: Library) -> dict[str, Any]:
     """Two principal axes of all rows: x, y per point, whose it is, and its best class."""
     found: list[tuple[int, Collection, NDArray[np.int64]]] = []
     total = 0
-    for shelf, rows in enumerate(library.rows):
+    for folder_index, rows in enumerate(library.rows):
         try:
             collection = rows.searcher().collection
         except StoreError:
             continue
         total += len(collection)
-        found.append((shelf, collection, np.arange(len(collection))))
+        found.append((folder_index, collection, np.arange(len(collection))))
     if not total:
         return {"points": 0, "total": 0}
     names_of_rows = tuple(c.key for _, c, _ in found)
@@ -109,9 +109,9 @@ def _drawn(
     projection = pca(sample)
     videos: list[dict[str, str]] = []
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    for shelf, collection, rows in found:
+    for folder_index, collection, rows in found:
         if collection.width == first.width:
-            _add_points(library, shelf, collection, rows, projection, videos, columns)
+            _add_points(library, folder_index, collection, rows, projection, videos, columns)
     names = {int(i): library.class_name(int(i)) for i in set(columns["class"]) if i >= 0}
     return {
         "points": len(columns["x"]),
@@ -126,14 +126,14 @@ def _drawn(
 
 def _add_points(
     library: Library,
-    shelf: int,
+    folder_index: int,
     collection: Collection,
     rows: NDArray[np.int64],
     projection: Any,
     videos: list[dict[str, str]],
     columns: dict[str, list[Any]],
 ) -> None:
-    catalog = library.shelves[shelf]
+    catalog = library.catalogs[folder_index]
     owner = np.searchsorted(collection.first, rows, side="right") - 1
     for v in np.unique(owner):
         entry = catalog.by_id(collection.ids[v])
@@ -148,15 +148,17 @@ def _add_points(
         columns["row"] += local.tolist()
         for name, times in (("t", "center_s"), ("start_s", "start_s"), ("end_s", "end_s")):
             columns[name] += np.round(getattr(collection, times)[own], 3).tolist()
-        columns["class"] += _best_classes(library, shelf, entry, local)
+        columns["class"] += _best_classes(library, folder_index, entry, local)
         videos.append({"key": entry.key, "name": entry.name})
 
 
-def _best_classes(library: Library, shelf: int, entry: Any, rows: NDArray[np.int64]) -> list[int]:
+def _best_classes(
+    library: Library, folder_index: int, entry: Any, rows: NDArray[np.int64]
+) -> list[int]:
     if not library.has_stored_scores:
         return [-1] * len(rows)
     try:
-        scores, _ = library.classes(library.shelves[shelf].read(entry))
+        scores, _ = library.classes(library.catalogs[folder_index].read(entry))
     except StoreError:
         scores = None
     return [-1] * len(rows) if scores is None else scores[rows].argmax(axis=1).tolist()
@@ -170,8 +172,8 @@ def to_csv(library: Library, chosen: Sequence[tuple[str, int]], *, features: boo
     header = ["id", "row", "start_s", "end_s", "center_s", "class", "score", "source"]
     written = False
     for key, rows in by_key.items():
-        shelf, entry = library.find(key)
-        found = library.features(shelf, entry)
+        folder_index, entry = library.find(key)
+        found = library.features(folder_index, entry)
         bad = [row for row in rows if not 0 <= row < len(found.values)]
         if bad:
             raise UsageError(f"row {bad[0]} of {entry.name}: it has {len(found.values)} rows")

@@ -17,7 +17,7 @@ from torch import nn
 from tubelet.errors import UsageError, did_you_mean
 from tubelet.models import mvit, registry, resnet3d, revmvit, slowfast, x3d, zoo
 from tubelet.models.blocks import resnet as pathway
-from tubelet.models.blocks.mvit_schedule import Trunk as TransformerTrunk
+from tubelet.models.blocks.mvit_schedule import MViTSchedule as TransformerTrunk
 from tubelet.models.blocks.mvit_schedule import staged
 from tubelet.models.blocks.nonlocal_block import NonLocals, insert_nonlocal
 from tubelet.models.blocks.positions import fit_all
@@ -29,8 +29,10 @@ ONE = ((1,),) * 4
 THREE = ((3,),) * 4
 
 
-def _resnet(times: tuple[tuple[int, ...], ...], *, stem: int, width: int = 16) -> pathway.Trunk:
-    return pathway.Trunk(
+def _resnet(
+    times: tuple[tuple[int, ...], ...], *, stem: int, width: int = 16
+) -> pathway.ResNetLayout:
+    return pathway.ResNetLayout(
         stem=width,
         stem_time=stem,
         widths=tuple(width * 2 * 2**i for i in range(4)),

@@ -16,15 +16,15 @@ from tubelet.errors import UsageError
 from tubelet.machine.atomic import atomic_file
 from tubelet.models.registry import BEST
 from tubelet.store.folder import write_json
-from tubelet.train.checkpoint import (
+from tubelet.train.config import TrainConfig
+from tubelet.train.devices import Device
+from tubelet.train.loop import Run, read_splits
+from tubelet.train.run_state import (
     CHECKPOINT,
     load_state,
     save_state,
     save_weights,
 )
-from tubelet.train.config import TrainConfig
-from tubelet.train.devices import Device
-from tubelet.train.loop import Run, read_splits
 
 
 def train(

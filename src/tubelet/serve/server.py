@@ -11,14 +11,14 @@ from pathlib import Path
 import uvicorn
 
 from tubelet.errors import UsageError
-from tubelet.serve.app import Settings, create_app
-from tubelet.serve.guard import Policy, is_loopback, own_names
+from tubelet.serve.app import SiteSettings, create_app
+from tubelet.serve.guard import AccessPolicy, is_loopback, own_names
 
 GRACE_S = 2
 """How long open connections (a playing video, a watched upload) are waited for at the end."""
 
 
-def policy_for(host: str, *, token: str | None, names: tuple[str, ...]) -> Policy:
+def policy_for(host: str, *, token: str | None, names: tuple[str, ...]) -> AccessPolicy:
     """Who may ask a server bound to `host`. Beyond loopback there is a token in any case."""
     loopback = is_loopback(host)
     if token is None and not loopback:
@@ -26,12 +26,12 @@ def policy_for(host: str, *, token: str | None, names: tuple[str, ...]) -> Polic
     if token is not None and len(token) < 8:
         raise UsageError(f"a token of {len(token)} characters; it must have at least 8")
     own = (*own_names(host), *(name.lower() for name in names))
-    return Policy(loopback=loopback, token=token, names=own)
+    return AccessPolicy(loopback=loopback, token=token, names=own)
 
 
 def serve(
     out: Path,
-    settings: Settings,
+    settings: SiteSettings,
     *,
     host: str,
     port: int,

@@ -42,7 +42,7 @@ ALIKE = 0.99
 
 
 @dataclass(frozen=True)
-class Line:
+class VideoLine:
     """One video in the list. problem: why it has no rows, or cannot be read."""
 
     id: str
@@ -103,19 +103,19 @@ class Whole:
     umap: NDArray[np.float32] | None = None
 
 
-def lines_of(collection: Collection) -> tuple[list[Line], list[dict[str, Any]]]:
+def lines_of(collection: Collection) -> tuple[list[VideoLine], list[dict[str, Any]]]:
     """(every video with a sidecar, failures that have none)."""
-    folder, lines = collection.folder, list[Line]()
+    folder, lines = collection.folder, list[VideoLine]()
     skipped = dict(collection.skipped)
     for identity in folder.ids:
         try:
             record = folder.video(identity)
         except StoreError as error:
-            lines.append(Line(identity, None, 0, None, None, (), str(error)))
+            lines.append(VideoLine(identity, None, 0, None, None, (), str(error)))
             continue
         size = record.get("frame_size")
         lines.append(
-            Line(
+            VideoLine(
                 identity,
                 record.get("duration_s"),
                 int(record.get("rows", 0)),

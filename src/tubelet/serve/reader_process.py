@@ -25,7 +25,7 @@ class ChildFailed(TubeletError):
     """A process was killed at its limit, was told to stop, or died."""
 
 
-class Line:
+class ChildEnd:
     """The child's end."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -53,7 +53,7 @@ class Child:
     """One process. It starts with the first order and stays for the next."""
 
     def __init__(self, main: Callable[..., None], *args: Any) -> None:
-        """main: called in the child with its `Line` and args; reads orders until there are none."""
+        """main: called in the child with its `ChildEnd` and args; reads orders to the end."""
         self._main, self._args = main, args
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -130,7 +130,7 @@ class Child:
 def _run(pipe: Connection, main: Callable[..., None], args: tuple[Any, ...]) -> None:
     """The child. Ctrl-C is for the parent, which then kills us."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    main(Line(pipe), *args)
+    main(ChildEnd(pipe), *args)
 
 
 def bound(*, memory: int | None = None, file_bytes: int | None = None) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tubelet.bench import machine
 from tubelet.bench.ceilings import copy, copy_gb_s, product, product_gflops
-from tubelet.bench.timing import Call, Spread, Subject, cores, interleaved
+from tubelet.bench.rounds import Call, Spread, Timed, cores, interleaved
 from tubelet.clips.transform import prepare_frame, view_config
 from tubelet.decode.base import open_video
 from tubelet.errors import UsageError
@@ -59,7 +59,7 @@ def measure(ask: Ask, say: Callable[[str], None]) -> dict[str, Any]:
     video = video_stages(ask.video, ask.rounds)
     say("the machine")
     products = {
-        (precision, packed): Subject(product, precision, packed, keeps_memory=True, threads=threads)
+        (precision, packed): Timed(product, precision, packed, keeps_memory=True, threads=threads)
         for precision in ask.precisions
         for packed in (False, True)
     }
@@ -93,10 +93,10 @@ def clip_of(model: str) -> ClipSpec:
 
 
 def ceilings(
-    products: dict[tuple[str, bool], Subject], ask: Ask, threads: int
+    products: dict[tuple[str, bool], Timed], ask: Ask, threads: int
 ) -> dict[str, list[float]]:
     """Matrix products in GFLOP/s and copies in GB/s: [median, lower, upper quartile]."""
-    copier = Subject(copy, keeps_memory=True, threads=threads)
+    copier = Timed(copy, keeps_memory=True, threads=threads)
     runs = {f"{p} {k}": (lambda s=s: s.run(PRODUCTS)) for (p, k), s in products.items()}
     seconds = interleaved({**runs, "copy": lambda: copier.run(1)}, rounds=ask.rounds)
     copier.close()
@@ -139,16 +139,16 @@ def of_model(
     clip: ClipSpec,
     ask: Ask,
     threads: int,
-    products: dict[tuple[str, bool], Subject],
+    products: dict[tuple[str, bool], Timed],
 ) -> dict[str, Any]:
     """One network in every precision and batch size, beside the products."""
-    from tubelet.bench.networks import operations
+    from tubelet.bench.cost import operations
     from tubelet.models.registry import create_model
 
     shape = (1, clip.channels, clip.frames, clip.crop, clip.crop)
     gflop = operations(lambda: create_model(model, weights=None), shape) / 1e9
     subjects = {
-        p: Subject(network, model, p, keeps_memory=True, threads=threads) for p in ask.precisions
+        p: Timed(network, model, p, keeps_memory=True, threads=threads) for p in ask.precisions
     }
     try:
         peaks = {}
