@@ -121,7 +121,7 @@ def test_a_video_is_read_as_a_whole_when_no_part_of_it_is_being_made(tmp_path):
     with Claims(tmp_path, total=2) as claims:
         driver = Driver(job, [], claims, Heard(), lambda: ActorHandle(Taken(), None), 300)
         busy, free = (ActorHandle(Taken(), None, ready=True) for _ in range(2))
-        driver._hands = [busy, free]
+        driver._processes = [busy, free]
         driver._left.append(WorkUnit("part", (cut,), 1))
         driver._give(busy)
         driver._left.extend([WorkUnit("whole", (cut,)), WorkUnit("whole", (other,))])

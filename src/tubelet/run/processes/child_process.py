@@ -13,7 +13,7 @@ from tubelet.machine.heartbeat import Sign, read_sign
 
 @dataclass(eq=False)
 class ChildProcess:
-    """cells: its pulse. device: where its models run; None for where they are. seat: which shelves
+    """cells: its pulse. device: where its models run; None for where they are. seat: which buffers
     a decoder has; life: how many had them before it. busy: videos it was given and has not
     reported. begun: the one it looked at last. greeted: it has spoken once, so it could start.
     sign: what the cells said when they were looked at, and silent_s for how long since.

@@ -2,7 +2,7 @@
 
     worker     Worker(models).work(what the parent hands out)
     decoder    the same, with a `RemoteModel`: windows go to the parent, rows come back
-    model      window after window from the parent, as slots of the decoders' shelves
+    model      window after window from the parent, as slots of the decoders' buffers
 
 All talk to their parent alone, so whoever dies takes nobody's lock or queue along.
 """
@@ -103,13 +103,13 @@ class RemoteModel:
     """As an `Extractor`, but its network is in other processes."""
 
     def __init__(
-        self, terms: ModelSpec, index: int, shelf: FrameWriter, reporter: ParentReporter
+        self, terms: ModelSpec, index: int, buffer: FrameWriter, reporter: ParentReporter
     ) -> None:
         self.name, self.names, self.options = terms.name, terms.names, terms.options
         self.lane, self.batch_size = terms.lane, terms.batch_size
         self.view: ViewConfig = terms.lane.view
         self.window = terms.lane.window
-        self._facts, self._index, self._shelf, self._teller = terms.facts, index, shelf, reporter
+        self._facts, self._index, self._shelf, self._teller = terms.facts, index, buffer, reporter
 
     def run_facts(self) -> dict[str, Any]:
         return dict(self._facts)
@@ -183,7 +183,7 @@ def worker(pipe: Connection, cells: Any, order: Order, device: str | None) -> No
 def decoder(
     pipe: Connection, cells: Any, order: Order, memory: Sequence[Any], life: int
 ) -> None:  # fmt: skip
-    """Decodes and stores; models are lent. memory: of its shelves, one per model."""
+    """Decodes and stores; models are lent. memory: of its buffers, one per model."""
     try:
         job, folders, before = _begin(cells, order)
         reporter = ParentReporter(pipe)
@@ -201,16 +201,16 @@ def model(
     pipe: Connection, cells: Any, order: Order, device: str | None,
     memory: Sequence[Sequence[Any]], sizes: Sequence[Size],
 ) -> None:  # fmt: skip
-    """Computes rows of what lies on any decoder's shelves: memory[decoder][model]."""
+    """Computes rows of what lies on any decoder's buffers: memory[decoder][model]."""
     reporter = ParentReporter(pipe)
     try:
         _begin(cells, order)
         models = _models(order, device)
-        glances = [[FrameReader(m, s) for m, s in zip(own, sizes, strict=True)] for own in memory]
+        readers = [[FrameReader(m, s) for m, s in zip(own, sizes, strict=True)] for own in memory]
         work = reporter.ask("ready")
         while work is not None:
             seat, lane, places = work
-            frames = glances[seat][lane].frames(places)
+            frames = readers[seat][lane].frames(places)
             try:
                 values = models[lane].forward_clips(frames)
                 answer = "made", pickle.dumps(values)

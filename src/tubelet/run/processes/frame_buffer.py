@@ -3,7 +3,7 @@
     decoder   frame ─▶ slot 7, once       "slots 4 5 6 7"       model process: looks at them
               frames of the window before are in 4 5 6 already
 
-A decoder has one shelf per model; only it writes, and never into slots of the request that is being
+A decoder has one buffer per model; only it writes, never into slots of the request that is being
 answered. Its size is fixed beforehand, so decoders wait for the models and memory is bounded by
 
     decoders x models x SLOTS x views x crop^2 x channels x 4 bytes,   SLOTS = W (a + B - 1)
@@ -30,7 +30,7 @@ Places = list[list[tuple[int, int]]]
 """Of each window its frames: (slot, serial number of what lies there)."""
 
 LIFE = 1 << 40
-"""Serial numbers of one decoder process; the next one at its shelf begins with others."""
+"""Serial numbers of one decoder process; the next one at its buffer begins with others."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Size:
 
 
 def size_of(lane: Lane, batch_size: int) -> Size:
-    """The shelf of one model."""
+    """The buffer of one model."""
     window, view = lane.window, lane.view
     apart = 1
     if window.rows is None:
@@ -68,7 +68,7 @@ class _Slot:
 
 
 class FrameWriter:
-    """The decoder's side. life: how many processes had this shelf before."""
+    """The decoder's side. life: how many processes had this buffer before."""
 
     def __init__(self, memory: Any, size: Size, life: int = 0) -> None:
         self._slots = size.array(memory)

@@ -4,7 +4,7 @@
 
 A decoder asks for one batch of windows at a time and waits for it, so the queue is never longer
 than there are decoders. A model process that dies or hangs is replaced; the request that it had is
-tried again, at most ATTEMPTS times, the frames still lie on the decoder's shelf.
+tried again, at most ATTEMPTS times, the frames still lie on the decoder's buffer.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ class ModelPool:
         answer: Answer,
     ) -> None:
         self._start_child, self._answer = start, answer
-        self._desks = [_ModelProcess(start(device)) for device in devices]
+        self._processes = [_ModelProcess(start(device)) for device in devices]
         self._queue: deque[Request] = deque()
         self.broken: str | None = None
 
     def pipes(self) -> list[Any]:
-        return [desk.child.pipe for desk in self._desks]
+        return [process.child.pipe for process in self._processes]
 
     def processes(self) -> list[ChildProcess]:
-        return [desk.child for desk in self._desks]
+        return [process.child for process in self._processes]
 
     def ask(self, request: Request) -> None:
         """A decoder wants rows."""
@@ -85,60 +85,62 @@ class ModelPool:
     def forget(self, seat: int) -> None:
         """That decoder is gone; what is computed for it already is thrown away when it comes."""
         self._queue = deque(request for request in self._queue if request.seat != seat)
-        for request in [r for desk in self._desks for r in desk.requests if r.seat == seat]:
+        for request in [
+            r for process in self._processes for r in process.requests if r.seat == seat
+        ]:
             request.tried = ATTEMPTS
 
     def hear(self, pipe: Any) -> None:
         """A model process has said something, or is dead."""
-        desk = next(desk for desk in self._desks if desk.child.pipe is pipe)
+        process = next(process for process in self._processes if process.child.pipe is pipe)
         try:
             what, value = pipe.recv()
         except (EOFError, OSError):
-            self._lost(desk)
+            self._lost(process)
             return
-        desk.child.greeted = True
+        process.child.greeted = True
         if what != "ready":
-            self._answer(desk.requests.popleft(), what, value)
+            self._answer(process.requests.popleft(), what, value)
         self._deal()
 
     def watch(self, elapsed_s: float, limit_s: float) -> None:
         """End the model processes that give no row for the time limit."""
-        for desk in list(self._desks):
-            if desk.child.is_silent(elapsed_s, limit_s):
-                desk.child.process.kill()
-                self._lost(desk, silent_s=limit_s * desk.child.limits)
+        for process in list(self._processes):
+            if process.child.is_silent(elapsed_s, limit_s):
+                process.child.process.kill()
+                self._lost(process, silent_s=limit_s * process.child.limits)
 
     def _deal(self) -> None:
         """To the one with the least to do; between equals, to the one that had this decoder's last
         request, since it may know most of the frames."""
         while self._queue:
             seat = self._queue[0].seat
-            free = [d for d in self._desks if len(d.requests) < AT_HAND]
+            free = [d for d in self._processes if len(d.requests) < AT_HAND]
             if not free:
                 return
-            desk = min(free, key=lambda d: (len(d.requests), d.last_seat != seat))
+            process = min(free, key=lambda d: (len(d.requests), d.last_seat != seat))
             request = self._queue.popleft()
             try:
-                desk.child.pipe.send(request.work)
+                process.child.pipe.send(request.work)
             except OSError:  # it is dead, which its pipe will say
                 self._queue.appendleft(request)
                 return
-            desk.requests.append(request)
-            desk.last_seat = seat
+            process.requests.append(request)
+            process.last_seat = seat
 
-    def _lost(self, desk: _ModelProcess, silent_s: float | None = None) -> None:
-        child = desk.child
+    def _lost(self, process: _ModelProcess, silent_s: float | None = None) -> None:
+        child = process.child
         child.ended = True
         child.process.join()
-        self._desks.remove(desk)
+        self._processes.remove(process)
         child.pipe.close()
         if not child.greeted:
             self.broken = f"a model could not start: its process ended with {ending(child.process)}"
             return
-        self._queue.extendleft(reversed(list(desk.requests)[1:]))
-        if desk.requests:
-            self._again(desk.requests[0], ending(child.process), silent_s)
-        self._desks.append(_ModelProcess(self._start_child(child.device)))
+        self._queue.extendleft(reversed(list(process.requests)[1:]))
+        if process.requests:
+            self._again(process.requests[0], ending(child.process), silent_s)
+        self._processes.append(_ModelProcess(self._start_child(child.device)))
         self._deal()
 
     def _again(self, request: Request, how: str, silent_s: float | None) -> None:

@@ -9,7 +9,7 @@ is replaced. So does one that gives no sign of life for the time limit, `Job.tim
 A worker whose parent is gone drops its video and ends.
 
 `--decoders N`: the workers only decode and store, their models run in processes that all of them
-share (`lender.py`). A video whose decoder dies is tried again, at most ATTEMPTS times.
+share (`model_pool.py`). A video whose decoder dies is tried again, at most ATTEMPTS times.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_workers(
     stopping: Stopping = nobody,
 ) -> int:
     """As `local.run`, in several processes. The number of failed inputs."""
-    return Driver(job, extractors, folders, report, stopping, claims.works).work()
+    return ProcessDriver(job, extractors, folders, report, stopping, claims.works).work()
 
 
 def terms_of(extractor: Extractor, devices: Sequence[str]) -> ModelSpec:
@@ -67,7 +67,7 @@ def terms_of(extractor: Extractor, devices: Sequence[str]) -> ModelSpec:
     )  # fmt: skip
 
 
-class Driver:
+class ProcessDriver:
     """The parent's side."""
 
     def __init__(
@@ -86,7 +86,7 @@ class Driver:
         self._context = start_method()
         self._left = deque(job.inputs)
         self._processes: list[ChildProcess] = []
-        self._lender: ModelPool | None = None
+        self._pool: ModelPool | None = None
         self._memory: list[list[Any]] = []
         terms = [terms_of(e, job.devices) for e in extractors]
         self._sizes = [t.size for t in terms]
@@ -102,8 +102,8 @@ class Driver:
             self._start()
             while any(not child.ended for child in self._processes):
                 self._listen()
-                if self._lender is not None and self._lender.broken:
-                    self._broken = self._lender.broken
+                if self._pool is not None and self._pool.broken:
+                    self._broken = self._pool.broken
                     break
         finally:
             self._dismiss()
@@ -123,7 +123,7 @@ class Driver:
             return
         array = self._context.RawArray
         self._memory = [[array("B", size.bytes) for size in self._sizes] for _ in range(readers)]
-        self._lender = ModelPool(self._hire_model, each, self._answer)
+        self._pool = ModelPool(self._hire_model, each, self._answer)
         self._processes = [self._start_child(None, seat) for seat in range(readers)]
 
     def _counters(self) -> list[int]:
@@ -132,7 +132,7 @@ class Driver:
 
     def _start_child(self, device: str | None, seat: int = 0, life: int = 0) -> ChildProcess:
         """A worker, or a decoder."""
-        if self._lender is None:
+        if self._pool is None:
             return self._begin(children.worker, self._order, device)
         child = self._begin(children.decoder, self._terms, self._memory[seat], life)
         child.seat, child.life = seat, life
@@ -158,11 +158,11 @@ class Driver:
         processes = {child.pipe: child for child in self._processes if not child.ended}
         limit = self._job.timeout
         tick = min(TICK_S, limit / 4) if limit else None
-        lent = self._lender.pipes() if self._lender else []
+        lent = self._pool.pipes() if self._pool else []
         for pipe in wait([*processes, *lent], tick):
             if pipe not in processes:
-                assert self._lender is not None
-                self._lender.hear(pipe)
+                assert self._pool is not None
+                self._pool.hear(pipe)
                 continue
             child = processes[cast("Connection", pipe)]
             try:
@@ -177,8 +177,8 @@ class Driver:
                 if child.is_silent(elapsed, limit):
                     child.process.kill()
                     self._lost(child, stalled=True)
-            if self._lender:
-                self._lender.watch(elapsed, limit)
+            if self._pool:
+                self._pool.watch(elapsed, limit)
 
     def _answer(self, request: Request, what: str, value: Any) -> None:
         """Rows for a decoder that still lives; if it died just now, its pipe will say so."""
@@ -195,8 +195,8 @@ class Driver:
                 child.busy[item.id] = item
             child.pipe.send(item)
         elif what == "rows":
-            assert self._lender is not None
-            self._lender.ask(Request(child.seat, child.life, (child.seat, *value)))
+            assert self._pool is not None
+            self._pool.ask(Request(child.seat, child.life, (child.seat, *value)))
         elif what == "advance":
             if value[1] == 0:
                 child.begun = value[0]
@@ -231,15 +231,15 @@ class Driver:
             if item.id not in failed or (not stalled and self._may_retry(item)):
                 self._left.append(item)
                 continue
-            more = f"; tried {ATTEMPTS} times" if self._lender else ""
+            more = f"; tried {ATTEMPTS} times" if self._pool else ""
             failure = _died(item, sign, how + more)
             if stalled:
                 failure = _stalled(item, sign, self._job.timeout)
             for book in books(self._job, self._folders):
                 book.add(failure)
             self._tell(Outcome(item.id, "failed", failure.message))
-        if self._lender:
-            self._lender.forget(child.seat)
+        if self._pool:
+            self._pool.forget(child.seat)
         if not child.greeted:
             self._broken = f"a worker could not start: it ended with {how}"
         elif (child.busy or self._left) and not self._stopping():
@@ -248,7 +248,7 @@ class Driver:
     def _may_retry(self, item: Input) -> bool:
         """Decoders are many and short-lived against their models; a worker has its one try."""
         self._losses[item.id] = self._losses.get(item.id, 0) + 1
-        return self._lender is not None and self._losses[item.id] < ATTEMPTS
+        return self._pool is not None and self._losses[item.id] < ATTEMPTS
 
     def _blamed(self, child: ChildProcess, sign: Sign) -> set[str]:
         """Ids of the videos that a lost worker was reading. Others of its videos only wait,
@@ -261,7 +261,7 @@ class Driver:
     def _dismiss(self) -> None:
         """End what still runs: each worker drops its video and lets its claims go. One that does
         not answer within GRACE_S, or a second interruption, is the end of all."""
-        processes = [*self._processes, *(self._lender.processes() if self._lender else ())]
+        processes = [*self._processes, *(self._pool.processes() if self._pool else ())]
         for child in processes:
             if child.process.is_alive() and not child.ended:
                 child.process.terminate()

@@ -1,4 +1,4 @@
-"""The driver: processes out units, hears of them, replaces what dies."""
+"""The driver: gives work units out, hears of them, replaces what dies."""
 
 from __future__ import annotations
 
