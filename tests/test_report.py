@@ -5,7 +5,6 @@ import html.parser
 import importlib.util
 import io
 import re
-from typing import get_args
 
 import av
 import numpy as np
@@ -16,8 +15,8 @@ from folders import fail, features, make_folder, make_thousand
 from tests_support import go, tiny, video
 from tubelet.cli import group
 from tubelet.clips.modality import pictures
+from tubelet.clips.tails import TAILS
 from tubelet.clips.transform import ViewConfig
-from tubelet.clips.windows import Tail
 from tubelet.config import to_plain
 from tubelet.errors import UnknownName, UsageError, VideoError, WeightsError
 from tubelet.extraction.recipe import lane_of
@@ -260,7 +259,7 @@ def test_scores_without_stored_logits(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir()), "nothing is fetched"
 
 
-@pytest.mark.parametrize("tail", get_args(Tail))
+@pytest.mark.parametrize("tail", list(TAILS))
 def test_every_recipe_has_words(tail):
     extractor = tiny(keep="time", dtype="float16")
     recipe = to_plain(extractor.recipe())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
+from tubelet.clips.tails import TAILS
 from tubelet.clips.transform import ViewConfig, view_config
-from tubelet.clips.windows import Tail, WindowConfig, parse_fps
+from tubelet.clips.windows import WindowConfig, parse_fps
 from tubelet.errors import UsageError
 from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.types import ClipSpec
@@ -45,7 +46,7 @@ WINDOW_OPTIONS: list[Decorator] = [
     click.option("--stride", type=int, help="S: frames between windows. [W*K, no overlap]"),
     click.option(
         "--tail",
-        type=click.Choice(get_args(Tail)),
+        type=click.Choice(list(TAILS)),
         default="pad",
         show_default=True,
         help="What becomes of the incomplete last window.",

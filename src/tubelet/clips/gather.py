@@ -13,28 +13,21 @@ prepared when its successor is known; the last one, which has none, repeats the 
     prepared  0-1 1-2 2-3 2-3
 
 Held at any time: the prepared frames of the open windows (at most the offsets of one span, times
-span / stride windows that share them; the whole last span under `backpad`, and the last second
-too under `repeat-second`), and two decoded frames: the newest, whose display end is known only
-when the next one appears, and that of the last position. Memory does not grow with the video.
+span / stride windows that share them, and what the tail rule may still want of the end, its
+`spare`), and two decoded frames: the newest, whose display end is known only when the next one
+appears, and that of the last position. Memory does not grow with the video.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from tubelet.clips.windows import (
-    BLACK,
-    WindowConfig,
-    boundary,
-    count_rows,
-    last_second,
-    offsets,
-    place,
-    start_of,
-)
+from tubelet.clips.tails import BLACK
+from tubelet.clips.windows import WindowConfig, boundary, count_rows, offsets, place
 from tubelet.types import Frame, Window
 
 P = TypeVar("P")
@@ -81,10 +74,9 @@ class Gatherer(Generic[P]):
     None, unless `pairs`: then it is (frame, frame at the next position), the same frame twice where
     a resampled timeline repeats it; at the last position it is the pair before, and None only
     where the timeline has a single position.
-    black: the pixels of a frame that stands for none (tail rules `zero`, `center-zero`,
-    `center-mean`). native_fps: the video's
-    average rate. limit: most rows, `window.row_limit`. total: positions of the timeline, counted
-    beforehand for the tail `uniform`. `frames` and `positions` count what has been seen.
+    black: the pixels of a frame that stands for none. native_fps: the video's average rate. limit:
+    most rows, `windows.row_limit`. total: positions of the timeline, counted beforehand where the
+    tail rule is `counted`. `frames` and `positions` count what has been seen.
     """
 
     def __init__(
@@ -103,8 +95,11 @@ class Gatherer(Generic[P]):
         self.positions = 0
         self._prepare = prepare
         self._black = black
-        assert (total is None) == (config.rows is None)
+        self._rule = config.rule
+        self._reach = config.reach
+        assert (total is not None) == self._rule.counted
         self._limit = config.rows if limit is None else limit
+        self._most = sys.maxsize if self._limit is None else self._limit
         self._total = total or 0
         self._offsets = offsets(config, native_fps)
         self._wanted = frozenset(self._offsets)
@@ -151,9 +146,7 @@ class Gatherer(Generic[P]):
         self.positions = max(self.positions, stop)
         self._forget()
         ready = self.positions - self._pairs
-        while self._start() + self.config.reach <= ready:
-            if self._limit is not None and self._next >= self._limit:
-                break
+        while self._start() + self._reach <= ready and self._next < self._most:
             yield self._row(self._next)
             self._next += 1
             self._forget()
@@ -182,7 +175,7 @@ class Gatherer(Generic[P]):
 
     def _start(self) -> int:
         """Where the next window starts."""
-        return start_of(self._next, self._total, self.config)
+        return self._rule.start(self._next, self._total, self.config)
 
     def _stop(self, end_s: float, *, final: bool) -> int:
         if self.config.fps is None:
@@ -198,38 +191,22 @@ class Gatherer(Generic[P]):
         return start, start + float(1 / self.config.fps)
 
     def _is_wanted(self, position: int) -> bool:
-        config = self.config
-        if config.tail in ("backpad", "backpad-open", "repeat-second"):
+        """Whether a window that is still open samples a position, or the end may take it."""
+        if self._rule.wants(position, self._total, self.config):
             return True
-        if position == 0 and config.tail == "center" and config.shift < 0:
-            return True
-        if config.rows is not None:
-            return self._is_wanted_of(config.rows, position)
-        past = position - config.shift
-        first = max(self._next, -(-(past - config.reach + 1) // config.step))
-        starts = range(first, past // config.step + 1)
-        return any(past - k * config.step in self._wanted for k in starts)
-
-    def _is_wanted_of(self, rows: int, position: int) -> bool:
-        """For windows at uneven distances; a timeline below one window is needed whole."""
-        if self._total < self.config.reach:
-            return True
-        for k in range(self._next, rows):
-            start = start_of(k, self._total, self.config)
+        for k in range(self._next, self._most):
+            start = self._rule.start(k, self._total, self.config)
             if start > position:
-                return False
+                break
             if position - start in self._wanted:
                 return True
         return False
 
     def _forget(self) -> None:
         """Drop what neither the next window nor, under some tail rules, the last one may use."""
-        config, before = self.config, self._start()
-        if config.tail in ("backpad", "backpad-open"):
-            before = min(before, self.positions - config.reach)
-        elif config.tail == "repeat-second":
-            before = min(before, last_second(self.positions, config))
-        for position in [p for p in self._held if p < before]:
+        spare = self._rule.spare(self.positions, self.config)
+        oldest = min(self._start(), spare)
+        for position in [p for p in self._held if p < oldest]:
             del self._held[position]
 
     def _row(self, k: int) -> Row[P]:

@@ -12,28 +12,8 @@ A window has W frames, every K-th position, from its start k*S; its span is W*K 
     window 1                   x   x   x   x
     window 2                                   x     x   + 2 padded
 
-A window is full when its whole span lies on the timeline. Tail rules for what is left, N >= 1:
-
-    drop      only full windows                              floor((N - span) / S) + 1, or 0
-    pad       repeat the timeline's last frame      min(ceil(N / S), 1 + ceil(max(0, N - span) / S))
-    loop      repeat the window's own frames in order        as pad
-    zero      black frames (before normalisation)            as pad
-    backpad   the last window is moved back to end at N      1 + ceil(max(0, N - span) / S)
-
-These rules exist only because published features were made with them (`presets.py`):
-
-    backpad-open    as backpad, but no window reaches the timeline's last frame       ceil(N / S)
-    repeat-second   the last frame is repeated to a whole second, then the last second as often as
-                    the last window needs; rows beyond the header's duration are cut  ceil(N / S)
-    center          window k is centred on position floor(S / 2) + k*S; indices are clamped to the
-                    timeline at both ends                              ceil((N - floor(S / 2)) / S)
-    center-zero     as center, with black frames at both ends
-    center-mean     as center, with frames of the mean colour: zeros behind the normalisation
-    uniform         `rows` windows spread over the whole timeline, which has to be counted first:
-                    window k starts at round(k * max(0, N - (W-1)*K - 1) / (rows - 1)); places
-                    beyond a short timeline start over                                     `rows`
-
-A video shorter than one span gives one padded row under `backpad` as well.
+A window is full when its whole span lies on the timeline. What becomes of the rest is the tail
+rule's, see `tails`.
 """
 
 from __future__ import annotations
@@ -46,27 +26,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from tubelet.clips.tails import BLACK, TAILS, TailRule
 from tubelet.errors import UsageError
 from tubelet.types import VideoInfo, Window
 
-Tail = Literal[
-    "drop",
-    "pad",
-    "loop",
-    "zero",
-    "backpad",
-    "backpad-open",
-    "repeat-second",
-    "center",
-    "center-zero",
-    "center-mean",
-    "uniform",
-]
 Resample = Literal["hold", "ffmpeg-near"]
 Index = Literal["every-kth", "linspace"]
-
-BLACK = -1
-"""The frame index of a black frame (of the mean colour under `center-mean`)."""
 
 TICK_S = 1e-6
 """Two times closer than this are the same instant (container time bases are coarser)."""
@@ -78,7 +43,8 @@ class WindowConfig:
 
     frames: W, frames of a window. interval: K. stride: S in positions; None means the span.
     length: positions that a window covers; None means W*K. Several models over one plan share it.
-    tail: rule for the incomplete end. fps: resampled rate; None keeps the video's own frames.
+    tail: rule for the incomplete end, a name of `TAILS`. fps: resampled rate; None keeps the
+    video's own frames.
     resample: `hold` shows at each instant the frame on screen; `ffmpeg-near` moves every frame to
     the nearest instant, as FFmpeg's fps filter does by default, and repeats or drops accordingly.
     index: `every-kth`, or `linspace`: W indices from 0 to (W*K*floor(native fps)/30 - 1), truncated
@@ -90,7 +56,7 @@ class WindowConfig:
     interval: int = 1
     stride: int | None = None
     length: int | None = None
-    tail: Tail = "pad"
+    tail: str = "pad"
     fps: Fraction | None = None
     resample: Resample = "hold"
     index: Index = "every-kth"
@@ -104,24 +70,33 @@ class WindowConfig:
                 raise UsageError(f"{shown} is {value}; it must be a whole number of at least 1")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise UsageError(f"fps is {self.fps}; it must lie in (0, 1000], or be `native`")
-        for name, kinds in (("tail", Tail), ("resample", Resample), ("index", Index)):
-            if getattr(self, name) not in get_args(kinds):
-                known = ", ".join(get_args(kinds))
-                raise UsageError(f"{name} is {getattr(self, name)!r}; it must be one of {known}")
+        for name, known in (
+            ("tail", tuple(TAILS)),
+            ("resample", get_args(Resample)),
+            ("index", get_args(Index)),
+        ):
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(known)}"
+                )
         reach = (self.frames - 1) * self.interval + 1
         if self.length is not None and self.length < reach and self.index == "every-kth":
             raise UsageError(
                 f"length is {self.length}; it must hold the window's {reach} positions"
             )
-        if (self.rows is not None) != (self.tail == "uniform"):
+        if (self.rows is not None) != self.rule.counted:
             raise UsageError(f"rows is {self.rows}; tail uniform, and only it, must have a number")
-        if self.tail == "repeat-second":
-            if self.fps is None or self.fps.denominator != 1:
-                raise UsageError(f"fps is {self.fps}; tail repeat-second must have a whole rate")
-            if self.step != self.span:
-                raise UsageError(
-                    f"stride is {self.step}; tail repeat-second must have the window's {self.span}"
-                )
+        self.rule.check(self)
+
+    @property
+    def rule(self) -> TailRule:
+        """What the tail rule's name stands for."""
+        return TAILS[self.tail]
+
+    @property
+    def reach(self) -> int:
+        """Positions after a window's start that must be known before it is certain."""
+        return self.rule.reach(self)
 
     @property
     def span(self) -> int:
@@ -133,58 +108,17 @@ class WindowConfig:
         """S: positions between the starts of two windows."""
         return self.stride or self.span
 
-    @property
-    def centred(self) -> bool:
-        """Whether windows surround their positions instead of starting there."""
-        return self.tail in ("center", "center-zero", "center-mean")
-
-    @property
-    def shift(self) -> int:
-        """Where window 0 starts: 0, or before the timeline when windows are centred."""
-        if not self.centred:
-            return 0
-        return self.step // 2 - self.frames // 2 * self.interval
-
-    @property
-    def reach(self) -> int:
-        """Positions after a window's start that must be known before it is certain."""
-        if self.centred:
-            return self.frames * self.interval
-        if self.tail == "uniform":
-            return (self.frames - 1) * self.interval + 1
-        return self.span + (self.tail == "backpad-open")
-
 
 def count_rows(n: int, config: WindowConfig, *, limit: int | None = None) -> int:
     """Rows of a timeline of n positions; at most `limit`, see `row_limit`."""
-    if n < 1:
-        return 0
-    if config.rows is not None:
-        return config.rows
-    span, step = config.span, config.step
-    beyond = -(-max(0, n - span) // step)
-    if config.tail == "drop":
-        rows = 0 if n < span else (n - span) // step + 1
-    elif config.tail == "backpad":
-        rows = 1 + beyond
-    elif config.tail in ("backpad-open", "repeat-second"):
-        rows = -(-n // step)
-    elif config.centred:
-        rows = max(0, -(-(n - step // 2) // step))
-    else:
-        rows = min(-(-n // step), 1 + beyond)
+    rows = config.rule.count(n, config) if n > 0 else 0
     return rows if limit is None else min(rows, limit)
 
 
 def row_limit(stream_s: float | None, config: WindowConfig) -> int | None:
-    """Most rows that `VideoInfo.stream_s` allows; None for every tail but `repeat-second`.
-
-    ceil(duration of the video stream / seconds of a window), to the microsecond that ffprobe shows.
-    """
-    if config.tail != "repeat-second" or stream_s is None:
-        return None
-    assert config.fps is not None
-    return math.ceil(round(stream_s, 6) / (config.span / float(config.fps)))
+    """Most rows that `VideoInfo.stream_s` allows; None where the tail rule knows no limit."""
+    limit = config.rule.limit
+    return None if limit is None or stream_s is None else limit(stream_s, config)
 
 
 def linspace_indices(start: float, end: float, count: int, last: int) -> list[int]:
@@ -224,48 +158,17 @@ class Placement:
     lead: int = 0
 
 
-def start_of(k: int, n: int, config: WindowConfig) -> int:
-    """Where window k starts, unless a tail rule moves it back. n matters to `uniform` alone."""
-    if config.rows is None:
-        return config.shift + k * config.step
-    room = max(n - config.reach, 0)
-    return round(k * (room / (config.rows - 1))) if config.rows > 1 else room // 2
-
-
 def place(k: int, n: int, config: WindowConfig, wanted: Sequence[int]) -> Placement:
     """Window k of a timeline of n positions; `wanted` are the window's offsets."""
-    start = start_of(k, n, config)
-    end = n - 1 if config.tail == "backpad-open" else n
-    if config.tail in ("backpad", "backpad-open") and start + config.span > end:
-        start = max(0, end - config.span)
+    rule = config.rule
+    start = rule.start(k, n, config)
+    if rule.latest is not None:
+        start = min(start, rule.latest(n, config))
     places = [start + o for o in wanted]
     lead = sum(p < 0 for p in places)
     inside = [p for p in places if 0 <= p < n]
-    beyond = places[lead + len(inside) :]
-    tail = _filler(config, n, inside, beyond)
-    head = 0 if config.tail == "center" else BLACK
-    return Placement(k, (*[head] * lead, *inside, *tail), len(inside), lead)
-
-
-def _filler(config: WindowConfig, n: int, inside: list[int], beyond: list[int]) -> list[int]:
-    """What stands for the places of a window that lie beyond the timeline's n positions."""
-    if config.tail in ("zero", "center-zero", "center-mean"):
-        return [BLACK] * len(beyond)
-    if config.tail == "uniform":
-        return [p % n for p in beyond]
-    if config.tail == "loop":
-        return [inside[i % len(inside)] for i in range(len(beyond))]
-    if config.tail == "repeat-second":
-        rate = int(config.fps or 1)
-        last = last_second(n, config)
-        return [min(last + p % rate if p >= last + rate else p, n - 1) for p in beyond]
-    return [n - 1] * len(beyond)
-
-
-def last_second(n: int, config: WindowConfig) -> int:
-    """First position of the second in which a timeline of n positions ends."""
-    rate = int(config.fps or 1)
-    return max(0, n - 1) // rate * rate
+    beyond = rule.beyond(places[lead + len(inside) :], inside, n, config)
+    return Placement(k, (*[rule.head] * lead, *inside, *beyond), len(inside), lead)
 
 
 def boundary(time_s: float, first_s: float, config: WindowConfig) -> int:

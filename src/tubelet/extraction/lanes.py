@@ -52,7 +52,7 @@ def _count(
     reader: VideoReader, config: WindowConfig, start_s: float | None, end_s: float | None
 ) -> int | None:
     """Positions of the timeline, in a pass of its own, for windows that depend on them."""
-    if config.rows is None:
+    if not config.rule.counted:
         return None
     shots = _select(reader.frames(), start_s, end_s, Tally())
     spans = [(shot.time_s, shot.time_s + shot.duration_s) for shot in shots]
@@ -81,7 +81,7 @@ def each_row(
         Gatherer(
             e.window,
             prepare=_of_read_frames(preparer(e.view, sources[e.flow] if e.flow else None)),
-            black=black(e.view, mean_colour=e.window.tail == "center-mean"),
+            black=black(e.view, mean_colour=e.window.rule.mean_colour),
             native_fps=reader.info.fps,
             limit=row_limit(reader.info.stream_s, e.window),
             total=total,

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from tubelet.clips.transform import ViewConfig
-from tubelet.clips.windows import Index, Resample, Tail, WindowConfig
+from tubelet.clips.windows import Index, Resample, WindowConfig
 from tubelet.flow.types import Rounding
 from tubelet.types import ClipSpec
 
@@ -36,7 +36,7 @@ class Preset:
     frames: int | None
     interval: int | None
     stride: int | None
-    tail: Tail
+    tail: str
     layout: str
     offset: Offset
     sources: tuple[str, ...]
