@@ -1,6 +1,6 @@
 """Every released configuration against the reference's numbers.
 
-    python benchmarks/conformance.py [NAME ...] [--clips N] [--again] [--shared FOLDER]
+    python benchmarks/conformance.py [NAME ...] [--clips N] [--again]
         [--runtime fast]
 
 For each configuration of the reference data: its settings become a PySlowFast YAML, its filled
@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -70,18 +70,21 @@ class Case:
         return self.name if self.size is None else self.size["case"].replace("__", "/")
 
 
-def cases(golden: Any, shared: Path) -> Iterator[Case]:
-    """The configurations, cheapest first, each followed by itself at other sizes."""
-    index = json.loads((shared / "conformance/index.json").read_text())["models"]
-    sizes = json.loads((shared / "conformance/sizes.json").read_text())["cases"]
-    for row in sorted(index, key=lambda row: row["gflops_one_clip"]):
-        name, facts = row["name"], golden.facts(row["name"])
+def cases(golden: Any, names: Sequence[str] = ()) -> Iterator[Case]:
+    """The configurations, cheapest first, each followed by itself at other sizes.
+
+    `names`: only these.
+    """
+    sizes = golden.table("sizes")["cases"]
+    found = {name: golden.facts(name) for name in names or golden.names()}
+    for name in sorted(found, key=lambda name: found[name]["gflops_one_clip"]["crop_test"]):
+        facts = found[name]
         shape = tuple(facts["golden"]["input_shape"])
         yield Case(name, facts["settings"], shape, golden.expected(name))
-        yield from other_sizes(golden, shared, [size for size in sizes if size["name"] == name])
+        yield from other_sizes(golden, [size for size in sizes if size["name"] == name])
 
 
-def other_sizes(golden: Any, shared: Path, sizes: list[dict[str, Any]]) -> Iterator[Case]:
+def other_sizes(golden: Any, sizes: list[dict[str, Any]]) -> Iterator[Case]:
     """Larger or smaller inputs; a transformer is built for them and its tables are resized."""
     for size in sizes:
         settings = json.loads(json.dumps(golden.facts(size["name"])["settings"]))
@@ -91,8 +94,7 @@ def other_sizes(golden: Any, shared: Path, sizes: list[dict[str, Any]]) -> Itera
             settings["DATA"] |= {
                 "NUM_FRAMES": frames, "TRAIN_CROP_SIZE": crop, "TEST_CROP_SIZE": crop,
             }  # fmt: skip
-        with np.load(shared / f"conformance/sizes/{size['case']}.npz") as file:
-            want = dict(file)
+        want = golden.arrays("sizes", size["case"])
         yield Case(size["name"], settings, tuple(size["input_shape"]), want, size)
 
 
@@ -292,8 +294,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--trust", action="store_true", help="keep results of other source files")
     parser.add_argument("--runtime", choices=["reference", "fast"], default="reference")
     parser.add_argument("--out", type=Path, help="default: conformance.json, conformance_fast.json")
-    found = os.environ.get("TUBELET_SHARED") or HERE.parents[1] / "shared"
-    parser.add_argument("--shared", type=Path, default=Path(found))
     given = parser.parse_args()
     if given.out is None:
         given.out = HERE / f"conformance{'_fast' if given.runtime == 'fast' else ''}.json"
@@ -302,11 +302,8 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     given = options()
-    if not (given.shared / "conformance").is_dir():
-        print(f"no reference data in {given.shared}; give --shared FOLDER", file=sys.stderr)
-        return 2
-    sys.path.insert(0, str(given.shared / "conformance"))
-    import golden
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from conformance import golden  # type: ignore[import-not-found]
 
     kept = json.loads(given.out.read_text()) if given.out.exists() else {}
     code = source_digest()
@@ -316,7 +313,7 @@ def main() -> int:
         "date": date.today().isoformat(),
         "machine": machine(),
     }
-    for case in cases(golden, given.shared):
+    for case in cases(golden):
         old = kept.get("results", {}).get(case.key)
         wanted = not given.names or case.name in given.names
         fresh = old and (given.trust or old["source"] == code) and "error" not in old

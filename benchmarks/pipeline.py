@@ -34,9 +34,9 @@ from end_to_end import against_loop, whole
 from runs import (
     HERE,
     NORM,
-    REAL,
     SIZES,
     VIDEOS,
+    bikes,
     cpu,
     drain,
     extractor,
@@ -210,7 +210,7 @@ def part_loop(folder: str) -> dict[str, Any]:
 
 def part_folder(folder: str) -> dict[str, Any]:
     mixed = [
-        *sorted(map(str, REAL.glob("*.mp4"))),
+        str(bikes()),
         video(folder, width=640, height=360, frames=3600),
         video(folder, width=1280, height=720, frames=600),
         video(folder, width=1920, height=1080, frames=300),

@@ -1,6 +1,6 @@
 """Rows in bfloat16 against rows in float32, on real videos: what `--precision auto` costs.
 
-    python benchmarks/precision.py [VIDEO ...] [--seconds 6] [--only PREFIX] [--shared FOLDER]
+    python benchmarks/precision.py [VIDEO ...] [--seconds 6] [--only PREFIX]
 
 Networks of every family with the reference data's filled weights (activations of order one, every
 branch contributes) and Inception-I3D with its released weights. Each video's first seconds go
@@ -119,13 +119,13 @@ def main() -> None:
     parser.add_argument("videos", nargs="*")
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--only", default="", metavar="PREFIX")
-    parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared")
     args = parser.parse_args()
     keep_memory()
-    sys.path.insert(0, str(args.shared / "conformance"))
-    import golden  # type: ignore[import-not-found]
+    sys.path.insert(0, str(HERE.parent / "tests"))
+    from conformance import golden  # type: ignore[import-not-found]
+    from real import bikes  # type: ignore[import-not-found]
 
-    videos = args.videos or sorted(str(p) for p in (args.shared / "videos").glob("*.mp4"))
+    videos = args.videos or [str(bikes())]
     data = json.loads(TARGET.read_text()) if TARGET.exists() else {"networks": {}}
     data |= {
         "machine": machine_name(),

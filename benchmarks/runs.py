@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,14 +16,17 @@ import numpy as np
 from tubelet.bench.rounds import Spread
 
 HERE = Path(__file__).parent
-REAL = Path(os.environ.get("TUBELET_SHARED", HERE.parents[1] / "shared")) / "videos"
+sys.path.append(str(HERE.parent / "tests"))
+
+from real import bikes  # noqa: E402
+
 VIDEOS = Path(tempfile.gettempdir()) / "tubelet-bench"
 """Encoded once and kept."""
 NORM = ((0.45,) * 3, (0.225,) * 3)
 
 
 def video(folder: str, *, width: int, height: int, frames: int) -> str:
-    """A real clip (moving people), enlarged, with grain, as x264 makes it at its defaults."""
+    """A real clip (`tests/real.py`), enlarged, with grain, as x264 makes it at its defaults."""
     import av
 
     from tubelet.decode.base import open_video
@@ -35,7 +38,7 @@ def video(folder: str, *, width: int, height: int, frames: int) -> str:
     def pictures() -> Any:
         count = 0
         while True:
-            with open_video(str(REAL / "arm_wrestling.mp4")) as reader:
+            with open_video(str(bikes())) as reader:
                 for frame in reader.frames():
                     if count == frames:
                         return
@@ -44,7 +47,7 @@ def video(folder: str, *, width: int, height: int, frames: int) -> str:
                     yield np.clip(large + grain[count % 8], 0, 255).astype(np.uint8)
                     count += 1
 
-    target = f"{folder}/{width}x{height}-{frames}.mp4"
+    target = f"{folder}/bikes-{width}x{height}-{frames}.mp4"
     if Path(target).exists():
         return target
     options = {"preset": "medium", "crf": "23"}

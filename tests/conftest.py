@@ -1,8 +1,6 @@
-"""Shared fixtures. The reference data lie beside the checkout and may be absent."""
+"""Shared fixtures."""
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,27 +16,9 @@ settings.register_profile("tubelet", deadline=None, derandomize="CI" in os.envir
 settings.load_profile("tubelet")
 
 
-def shared_folder() -> Path | None:
-    """The folder of reference data: $TUBELET_SHARED, or `shared` beside the checkout."""
-    named = os.environ.get("TUBELET_SHARED")
-    path = Path(named) if named else Path(__file__).parents[2] / "shared"
-    return path if (path / "conformance").is_dir() else None
-
-
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    path = shared_folder()
-    if path is None:
-        pytest.skip("needs the reference data (a folder `shared` beside the checkout)")
-    return path
-
-
-@pytest.fixture(scope="session")
-def golden(shared):
-    """The readers of the conformance data."""
-    folder = str(shared / "conformance")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    import golden
+def golden():
+    """The readers of tests/data/conformance."""
+    from conformance import golden
 
     return golden

@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 
 import tubelet
+from real import bikes
 from tubelet.cli import group
 from tubelet.clips.transform import reference_view, view_config
 from tubelet.models.registry import create_model
@@ -51,23 +52,18 @@ def files(request, tmp_path):
 
 
 @pytest.fixture
-def video(shared, tmp_path):
+def video(tmp_path):
     """A list with a part of a real clip: three whole windows (8 frames, every third) and a rest."""
     path = tmp_path / "list.jsonl"
-    row = {
-        "path": str(shared / "videos" / "arm_wrestling.mp4"),
-        "id": "clip",
-        "start": 0,
-        "end": 2.6,
-    }
+    row = {"path": str(bikes()), "id": "clip", "start": 0, "end": 2.9}
     path.write_text(json.dumps(row))
     return path
 
 
 @pytest.fixture(scope="module")
-def first_frames(shared):
+def first_frames():
     """[72, H, W, 3]"""
-    with tubelet.open_video(str(shared / "videos" / "arm_wrestling.mp4")) as reader:
+    with tubelet.open_video(str(bikes())) as reader:
         return np.stack([frame.rgb() for frame in islice(reader.frames(), 72)])
 
 

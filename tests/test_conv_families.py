@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -92,11 +91,10 @@ def compare_stages(golden, got, want):
             assert golden.error(golden.summarise(value), want[key]) < golden.TOLERANCE, key
 
 
-def test_slowfast_numbers_at_another_size(golden, shared, tmp_path):
+def test_slowfast_numbers_at_another_size(golden, tmp_path):
     """16 frames of 158 pixels through a network whose head averages the whole grid."""
     name = "Kinetics/SLOWFAST_8x8_R50_stepwise_multigrid"
-    with np.load(shared / f"conformance/sizes/{name.replace('/', '__')}@16x158x158.npz") as file:
-        want = dict(file)
+    want = golden.arrays("sizes", f"{name.replace('/', '__')}@16x158x158")
     model = slowfast.build(slowfast.VARIANTS["slowfast_r50_8x8_stepwise_multigrid"]).eval()
     load_into(model, pyth(tmp_path / "weights.pyth", golden.weights(name)))
     clip = torch.from_numpy(golden.fill.make_input(0, (1, 3, 16, 158, 158)))

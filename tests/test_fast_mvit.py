@@ -1,10 +1,8 @@
 """The transformers rebuilt for inference against the reference's numbers and the readable ones."""
 
-import json
 import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -185,17 +183,15 @@ def test_numbers_of_the_reference(golden, name):
 @pytest.mark.parametrize(
     "case", ["Kinetics__MVITv2_S_16x4@8x160x160", "Kinetics__MVIT_B_16x4_CONV@8x160x160"]
 )
-def test_numbers_of_the_reference_at_other_sizes(golden, shared, case):
-    import fill
-
-    cases = json.loads((shared / "conformance" / "sizes.json").read_text())["cases"]
+def test_numbers_of_the_reference_at_other_sizes(golden, case):
+    cases = golden.table("sizes")["cases"]
     facts = next(found for found in cases if found["case"] == case)
     size, name = facts["built_for"], facts["name"]
     config = mvit.VARIANTS[test_mvit.CONFORMANCE[name]]
     config = mvit.resized(config, frames=size["num_frames"], crop=size["crop"])
     fast = accelerate(test_mvit.loaded(name, config)[0])
-    clip = torch.from_numpy(fill.make_input(0, facts["input_shape"]))
-    want = dict(np.load(shared / "conformance" / "sizes" / f"{case}.npz"))
+    clip = torch.from_numpy(golden.fill.make_input(0, facts["input_shape"]))
+    want = golden.arrays("sizes", case)
     test_mvit.compare(golden, fast, clip, want)
 
 

@@ -1,8 +1,5 @@
 """Inception-I3D with the released weights against an independent JAX implementation."""
 
-import json
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -35,11 +32,10 @@ def model():
 
 
 @pytest.mark.parametrize("frames", [16, 32, 64])
-def test_random_clip(model, shared, golden, frames):
-    folder = shared / "conformance" / "i3d_inception"
-    want = np.load(folder / "random_input.npz")
-    facts = json.loads((folder / "random_input.json").read_text())["endpoints"][f"T{frames}"]
-    clips = sys.modules["fill"].make_input(0, (1, 3, frames, 224, 224))
+def test_random_clip(model, golden, frames):
+    want = golden.arrays("inception")
+    facts = golden.table("inception")["endpoints"][f"T{frames}"]
+    clips = golden.fill.make_input(0, (1, 3, frames, 224, 224))
     clip = torch.from_numpy(np.clip(0.5 * clips, -1, 1))
     with torch.no_grad():
         got = model.features(clip, model.taps)
@@ -59,8 +55,8 @@ def test_random_clip(model, shared, golden, frames):
         np.testing.assert_allclose(value.std(), fact["std"], rtol=1e-4)
 
 
-def test_every_tensor_has_the_checksum_that_deepminds_index_states(model, shared):
-    layouts = json.loads((shared / "zoo" / "layouts.json").read_text())
+def test_every_tensor_has_the_checksum_that_deepminds_index_states(model, golden):
+    layouts = golden.table("layouts")
     stated = layouts["tf_crc32c_masked"]["rgb_scratch"]
     state = model.state_dict()
     for row in layouts["complete_map_i3d"]["rows"]:

@@ -1,7 +1,5 @@
 """Inception-I3D checkpoints: every key name of every layout, and a strict load."""
 
-import json
-
 import pytest
 import torch
 
@@ -19,8 +17,8 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def rows(shared):
-    return json.loads((shared / "zoo" / "layouts.json").read_text())["complete_map_i3d"]["rows"]
+def rows(golden):
+    return golden.table("layouts")["complete_map_i3d"]["rows"]
 
 
 @pytest.fixture(scope="module")

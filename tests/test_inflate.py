@@ -1,8 +1,5 @@
 """Inflation: the reference's numbers, and the property that defines it."""
 
-import json
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -252,9 +249,8 @@ def test_nonlocal_blocks_stay_fresh():
     assert any("nonlocal" in key for key in report.left)
 
 
-def test_the_reference_s_numbers(shared):
-    with np.load(shared / "conformance" / "inflate.npz") as data:
-        arrays = {key: torch.from_numpy(data[key]) for key in data.files}
+def test_the_reference_s_numbers(golden):
+    arrays = {key: torch.from_numpy(value) for key, value in golden.arrays("inflate").items()}
     for name in ("conv.weight", "point.weight"):
         frames = arrays[f"three_d/{name}"].shape[2]
         got = inflate_kernel(arrays[f"two_d/{name}"], frames)
@@ -271,8 +267,8 @@ def test_the_reference_s_numbers(shared):
         ("ImageNet/MVIT_B_16_CONV", "Kinetics/MVIT_B_16x4_CONV", "mvit_v1_b_16x4"),
     ],
 )
-def test_image_mvit_into_video_mvit(golden, shared, image, video, arch):
-    facts = json.loads((shared / "conformance" / "inflate.json").read_text())[f"{image} -> {video}"]
+def test_image_mvit_into_video_mvit(golden, image, video, arch):
+    facts = golden.table("inflate")[f"{image} -> {video}"]
     weights = {k: torch.from_numpy(v) for k, v in golden.weights(image).items()}
     model = mvit.build(mvit.VARIANTS[arch])
     report = inflate(weights, model)
@@ -285,11 +281,11 @@ def test_image_mvit_into_video_mvit(golden, shared, image, video, arch):
     assert len(report.copied) == facts["copied"]
     assert report.unused == facts["not_used"]
     state = model.state_dict()
-    with np.load(shared / "conformance" / "inflate.npz") as data:
-        prefix = image.replace("/", "__") + "/"
-        for key in [key for key in data.files if key.startswith(prefix)]:
+    prefix = image.replace("/", "__") + "/"
+    for key, want in golden.arrays("inflate").items():
+        if key.startswith(prefix):
             name = pyslowfast_mvit.rename(key.removeprefix(prefix))
-            assert golden.error(golden.summarise(state[name].numpy()), data[key]) < 1e-6, key
+            assert golden.error(golden.summarise(state[name].numpy()), want) < 1e-6, key
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

@@ -1,6 +1,5 @@
 """Every checkpoint layout: complete key lists, one to one, and refusal of what does not belong."""
 
-import json
 import pickle
 import re
 from dataclasses import replace
@@ -55,8 +54,8 @@ IDENTITY_NORM = "res2.0.shortcut_bn."
 
 
 @pytest.fixture(scope="module")
-def maps(shared):
-    return json.loads((shared / "zoo" / "layouts.json").read_text())["complete_maps"]
+def maps(golden):
+    return golden.table("layouts")["complete_maps"]
 
 
 def network(zoo_id, classes=None):

@@ -1,11 +1,9 @@
 """MViT-v1 and v2: the reference's numbers, the papers' tables, properties of the attention."""
 
 import functools
-import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -45,7 +43,7 @@ CONFORMANCE = {
 
 @functools.cache
 def tensors(name):
-    import golden
+    from conformance import golden
 
     return {key: torch.from_numpy(value) for key, value in golden.weights(name).items()}
 
@@ -101,8 +99,8 @@ def test_images_have_the_references_numbers(golden, name):
         pytest.param("Kinetics__MVIT_B_16x4_CONV@24x256x256", marks=pytest.mark.slow),
     ],
 )
-def test_other_sizes_resize_the_tables(golden, shared, case):
-    cases = json.loads((shared / "conformance" / "sizes.json").read_text())["cases"]
+def test_other_sizes_resize_the_tables(golden, case):
+    cases = golden.table("sizes")["cases"]
     facts = next(found for found in cases if found["case"] == case)
     name, size = facts["name"], facts["built_for"]
     config = mvit.resized(
@@ -116,16 +114,14 @@ def test_other_sizes_resize_the_tables(golden, shared, case):
         assert again.clip == model.clip
         state = again.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-    want = dict(np.load(shared / "conformance" / "sizes" / f"{case}.npz"))
+    want = golden.arrays("sizes", case)
     for key, (_, shape) in facts["resized"].items():
         table = ours[rename(key)]
         assert list(table.shape) == shape
         assert golden.error(golden.summarise(table.numpy()), want[f"adapted/{key}"]) < 1e-6
         if f"adapted_full/{key}" in want:
             assert golden.error(table.numpy(), want[f"adapted_full/{key}"]) < 1e-6
-    import fill
-
-    clip = torch.from_numpy(fill.make_input(0, facts["input_shape"]))
+    clip = torch.from_numpy(golden.fill.make_input(0, facts["input_shape"]))
     compare(golden, model, clip if clip.ndim == 5 else clip[:, :, None], want)
 
 

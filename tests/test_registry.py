@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 import re
 import subprocess
 import sys
@@ -139,8 +138,8 @@ def test_class_names(dataset, count, index, name):
         class_names.labels("kinetics40")
 
 
-def test_every_released_checkpoint_is_here_with_its_own_clip_or_a_reason(shared):
-    rows = json.loads((shared / "zoo" / "zoo.json").read_text())["entries"]
+def test_every_released_checkpoint_is_here_with_its_own_clip_or_a_reason(golden):
+    rows = golden.table("checkpoints")["entries"]
     refused = {row["zoo_id"]: row["why"] for row in zoo.table().not_runnable}
     assert all(refused.values())
     for row in rows:

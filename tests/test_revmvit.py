@@ -1,9 +1,7 @@
 """Rev-ViT and Rev-MViT: the reference's numbers, inverses, gradients without kept activations."""
 
-import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -69,10 +67,9 @@ def reference_gradient(model, key):
 
 
 @pytest.mark.parametrize("name", [*SMALL_ONES, VIDEO])
-def test_gradients_are_those_of_the_reference(golden, shared, name):
-    facts = json.loads((shared / "conformance" / "reversible.json").read_text())
-    facts = facts["configurations"][name]
-    arrays = np.load(shared / "conformance" / "reversible.npz")
+def test_gradients_are_those_of_the_reference(golden, name):
+    facts = golden.table("reversible")["configurations"][name]
+    arrays = golden.arrays("reversible")
     model, clip = loaded(golden, name)
     total = model.train()(clip).sum()
     total.backward()

@@ -1,7 +1,5 @@
 """Pixels against the reference's numbers, and the fast route against the readable one."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,14 +24,13 @@ HALF = ((0.45,) * 3, (0.225,) * 3)
 
 
 @pytest.fixture(scope="module")
-def facts(shared):
-    return json.loads((shared / "conformance" / "preprocess.json").read_text())
+def facts(golden):
+    return golden.table("preprocess")
 
 
 @pytest.fixture(scope="module")
-def arrays(shared):
-    with np.load(shared / "conformance" / "preprocess.npz") as data:
-        return dict(data)
+def arrays(golden):
+    return golden.arrays("preprocess")
 
 
 def test_every_resized_and_cropped_clip_of_the_reference(facts, arrays, golden):

@@ -135,8 +135,8 @@ def in_layout(model, rows, column, layout):
 
 
 @pytest.mark.parametrize(("column", "layout"), list(enumerate(NAMES)))
-def test_two_channel_weights_load_from_every_layout(shared, flow_net, column, layout, tmp_path):
-    rows = json.loads((shared / "zoo" / "layouts.json").read_text())["complete_map_i3d"]["rows"]
+def test_two_channel_weights_load_from_every_layout(golden, flow_net, column, layout, tmp_path):
+    rows = golden.table("layouts")["complete_map_i3d"]["rows"]
     tensors = in_layout(flow_net, rows, column, layout)
     if layout == "kinetics-i3d-tf":
         tensors = {key.replace("RGB/", "Flow/"): value for key, value in tensors.items()}

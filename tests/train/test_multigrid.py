@@ -1,6 +1,5 @@
 """The multigrid schedule against the reference's, and where the reference has none."""
 
-import json
 import math
 
 import pytest
@@ -23,8 +22,8 @@ NORMS = {"batch": "batchnorm", "sub": "sub_batchnorm", "sync": "sync_batchnorm"}
 
 
 @pytest.fixture(scope="module")
-def reference(shared):
-    return json.loads((shared / "conformance" / "multigrid.json").read_text())
+def reference(golden):
+    return golden.table("multigrid")
 
 
 def rate_of(solver):

@@ -2,7 +2,6 @@
 
 import socket
 
-import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -29,9 +28,9 @@ def fresh(channels=3, seed=0):
     return norm
 
 
-def test_parts_equal_the_reference(shared):
-    with np.load(shared / "conformance" / "multigrid.npz") as data:
-        want = {k.removeprefix("subbn/"): torch.from_numpy(data[k]) for k in data.files}
+def test_parts_equal_the_reference(golden):
+    arrays = golden.arrays("multigrid")
+    want = {k.removeprefix("subbn/"): torch.from_numpy(value) for k, value in arrays.items()}
     source = nn.BatchNorm3d(3)
     with torch.no_grad():
         source.weight.copy_(want["weight"])
