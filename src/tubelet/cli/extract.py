@@ -87,13 +87,6 @@ from tubelet.store.remote.objects import ObjectFolder
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
 @click.option(
-    "--decoders",
-    type=click.IntRange(0, 64),
-    help="Processes that decode for all models, so that a slow video holds up none; 0: each model "
-    "process decodes for itself. [several GPUs: as many as there are CPUs, up to 4 for each; else "
-    "0]",
-)
-@click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
@@ -187,7 +180,6 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
         shard=parse_shard(choices["shard"]) if choices["shard"] else None,
         devices=devices,
         timeout=choices["timeout"],
-        decoders=decoders_of(choices["decoders"], devices),
     )
     engine = engine_of(choices, devices)
     if job.timeout and engine is None:
@@ -213,19 +205,6 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
     return 1 if failures else 0
 
 
-def decoders_of(chosen: int | None, devices: Sequence[str]) -> int:
-    """Processes that only decode. On CPUs they would share the cores with the models: none."""
-    if chosen is not None:
-        return chosen
-    if len(devices) < 2 or not devices[0].startswith("cuda"):
-        return 0
-    from tubelet.flow.pool import available_processors
-    from tubelet.run.job import MOST_DECODERS
-
-    most = min(available_processors(), 4 * len(devices), MOST_DECODERS)
-    return max(len(devices) + 1, most)
-
-
 def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
     """What does the work; None for processes of this machine. UsageError for options that would
     have no effect, and
@@ -235,8 +214,6 @@ def engine_of(choices: dict[str, Any], devices: Sequence[str]) -> Any:
         if given:
             raise UsageError(f"--{given[0].replace('_', '-')} is for --engine ray; name that too")
         return None
-    if typed("decoders"):
-        raise UsageError("--decoders is for --engine local; a worker of Ray has its own decoder")
     if len(devices) > 1:
         raise UsageError(
             f"--device {choices['device']} shares this machine's devices out, and --engine ray "

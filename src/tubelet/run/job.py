@@ -27,9 +27,6 @@ from tubelet.store.remote.spool import (
     spool_of,
 )
 
-MOST_DECODERS = 64
-"""Each model process holds the memory of all of them open."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -42,8 +39,6 @@ class Job:
     inputs. devices: where the workers' models run, in turn; () for where they are. timeout: seconds
     without a frame or row after which the process that reads a video is killed and the video fails;
     the videos are then always read in other processes than this one. None or 0: no limit.
-    decoders: processes that decode for all models, which then run in processes of their own; 0:
-    every worker decodes for itself.
     store: where OUT is, when that is no disk; `out` is then the spool (`Job.to`).
     """
 
@@ -61,7 +56,6 @@ class Job:
     shard: Shard | None = None
     devices: tuple[str, ...] = ()
     timeout: float | None = None
-    decoders: int = 0
     store: ObjectFolder | None = None
 
     @classmethod
@@ -79,8 +73,6 @@ class Job:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"workers is {self.workers}; it must be at least 1")
-        if not 0 <= self.decoders <= MOST_DECODERS:
-            raise UsageError(f"decoders is {self.decoders}; it must be 0 to {MOST_DECODERS}")
         if self.timeout is not None and not 0 <= self.timeout < math.inf:
             raise UsageError(f"timeout is {self.timeout}; it must be seconds, 0 for no limit")
         if self.debug_frames < 0:
@@ -136,7 +128,6 @@ def open_folders(
             "run": {
                 **e.run_facts(),
                 "workers": job.workers,
-                "decoders": job.decoders,
                 **(facts or {}),
             },
             "fmt": job.fmt,

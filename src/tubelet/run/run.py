@@ -85,7 +85,7 @@ def _work(
     if engine is not None:
         return engine(job, extractors, folders, claims, report, stopping)
     several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
-    if job.inputs and (job.timeout or several or job.decoders):
+    if job.inputs and (job.timeout or several):
         from tubelet.run.processes.parent import run_workers
 
         return run_workers(job, extractors, folders, claims, report, stopping)

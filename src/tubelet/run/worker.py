@@ -61,7 +61,7 @@ Reach = Callable[[Input], tuple[AbstractContextManager[str], Opening]]
 
 
 class Maker(Forward, Protocol):
-    """What makes the rows of a run; an `Extractor`, or `children.Lent`."""
+    """What makes the rows of a run; an `Extractor`."""
 
     name: str
     view: ViewConfig

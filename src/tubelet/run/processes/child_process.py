@@ -13,9 +13,8 @@ from tubelet.machine.heartbeat import Sign, read_sign
 
 @dataclass(eq=False)
 class ChildProcess:
-    """cells: its pulse. device: where its models run; None for where they are. seat: which buffers
-    a decoder has; life: how many had them before it. busy: videos it was given and has not
-    reported. begun: the one it looked at last. greeted: it has spoken once, so it could start.
+    """cells: its pulse. device: where its models run; None for where they are. busy: videos it was
+    given and has not reported. begun: the one it looked at last. greeted: it has spoken once.
     sign: what the cells said when they were looked at, and silent_s for how long since.
     """
 
@@ -23,8 +22,6 @@ class ChildProcess:
     pipe: Connection
     cells: Any
     device: str | None = None
-    seat: int = 0
-    life: int = 0
     busy: dict[str, Input] = field(default_factory=dict[str, Input])
     begun: str = ""
     greeted: bool = False

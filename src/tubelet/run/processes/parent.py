@@ -7,9 +7,6 @@
 A worker that dies (a decoder that crashes, memory that runs out) fails the videos that it had and
 is replaced. So does one that gives no sign of life for the time limit, `Job.timeout`: it is killed.
 A worker whose parent is gone drops its video and ends.
-
-`--decoders N`: the workers only decode and store, their models run in processes that all of them
-share (`model_pool.py`). A video whose decoder dies is tried again, at most ATTEMPTS times.
 """
 
 from __future__ import annotations
@@ -19,7 +16,6 @@ import pickle
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
@@ -30,14 +26,12 @@ from tubelet.inputs import Input
 from tubelet.machine.atomic import sweep
 from tubelet.machine.heartbeat import CELLS, READING, Sign, read_sign
 from tubelet.machine.process import patient_children
-from tubelet.machine.timing import COUNTERS, Works
+from tubelet.machine.timing import COUNTERS, STAGES, Works
 from tubelet.run.claims.disk import HIDDEN, Claims, stale_files
 from tubelet.run.job import Job, Outcome, Reporter, Stopping, books, nobody
 from tubelet.run.processes import children
 from tubelet.run.processes.child_process import ChildProcess
-from tubelet.run.processes.children import ModelSpec, Order
-from tubelet.run.processes.frame_buffer import size_of
-from tubelet.run.processes.model_pool import ATTEMPTS, ModelPool, Request
+from tubelet.run.processes.children import Order
 from tubelet.run.processes.start import GRACE_S, TICK_S, ending, start_method
 from tubelet.run.worker import attempts_of
 from tubelet.store.failures import Failure
@@ -54,17 +48,6 @@ def run_workers(
 ) -> int:
     """As `local.run`, in several processes. The number of failed inputs."""
     return ProcessDriver(job, extractors, folders, report, stopping, claims.works).work()
-
-
-def terms_of(extractor: Extractor, devices: Sequence[str]) -> ModelSpec:
-    """What a decoder process needs to know of a model. devices: where its rows are made."""
-    facts = extractor.run_facts()
-    if devices:
-        facts["device"] = ",".join(dict.fromkeys(devices))
-    return ModelSpec(
-        extractor.name, extractor.names, extractor.options, extractor.lane,
-        extractor.batch_size, facts, size_of(extractor.lane, extractor.batch_size),
-    )  # fmt: skip
 
 
 class ProcessDriver:
@@ -86,12 +69,6 @@ class ProcessDriver:
         self._context = start_method()
         self._left = deque(job.inputs)
         self._processes: list[ChildProcess] = []
-        self._pool: ModelPool | None = None
-        self._memory: list[list[Any]] = []
-        terms = [terms_of(e, job.devices) for e in extractors]
-        self._sizes = [t.size for t in terms]
-        self._terms = replace(self._order, models=pickle.dumps(terms))
-        self._losses: dict[str, int] = {}
         self._failed = 0
         self._broken: str | None = None
         self._looked = time.monotonic()
@@ -102,9 +79,6 @@ class ProcessDriver:
             self._start()
             while any(not child.ended for child in self._processes):
                 self._listen()
-                if self._pool is not None and self._pool.broken:
-                    self._broken = self._pool.broken
-                    break
         finally:
             self._dismiss()
         if self._broken is not None:
@@ -114,43 +88,23 @@ class ProcessDriver:
     def _start(self) -> None:
         devices = self._job.devices or (None,)
         wanted = max(self._job.workers, len(self._job.devices))
-        readers = min(self._job.decoders or wanted, len(self._job.inputs))
-        each = [devices[k % len(devices)] for k in range(min(wanted, readers))]
-        places = {"fetch": readers, "decode": readers, "model": len(each), "store": readers}
-        self._works.follow(self._counters, places)
-        if not self._job.decoders:
-            self._processes = [self._start_child(device) for device in each]
-            return
-        array = self._context.RawArray
-        self._memory = [[array("B", size.bytes) for size in self._sizes] for _ in range(readers)]
-        self._pool = ModelPool(self._hire_model, each, self._answer)
-        self._processes = [self._start_child(None, seat) for seat in range(readers)]
+        count = min(wanted, len(self._job.inputs))
+        self._works.follow(self._counters, dict.fromkeys(STAGES, count))
+        self._processes = [self._start_child(devices[k % len(devices)]) for k in range(count)]
 
     def _counters(self) -> list[int]:
         """Of all processes there are and were."""
         return [sum(meter[i] for meter in list(self._meters)) for i in range(COUNTERS)]
 
-    def _start_child(self, device: str | None, seat: int = 0, life: int = 0) -> ChildProcess:
-        """A worker, or a decoder."""
-        if self._pool is None:
-            return self._begin(children.worker, self._order, device)
-        child = self._begin(children.decoder, self._terms, self._memory[seat], life)
-        child.seat, child.life = seat, life
-        return child
-
-    def _hire_model(self, device: str | None) -> ChildProcess:
-        return self._begin(children.model, self._order, device, self._memory, self._sizes)
-
-    def _begin(self, main: Any, order: Order, *more: Any) -> ChildProcess:
+    def _start_child(self, device: str | None) -> ChildProcess:
         ours, theirs = self._context.Pipe()
         cells, meter = (self._context.RawArray("q", size) for size in (CELLS, COUNTERS))
         self._meters.append(meter)
-        args = (theirs, (cells, meter), order, *more)
-        process = self._context.Process(target=main, args=args, daemon=True)
+        args = (theirs, (cells, meter), self._order, device)
+        process = self._context.Process(target=children.worker, args=args, daemon=True)
         with patient_children():
             process.start()
         theirs.close()
-        device = more[0] if main is not children.decoder else None
         return ChildProcess(process, ours, cells, device)
 
     def _listen(self) -> None:
@@ -158,12 +112,7 @@ class ProcessDriver:
         processes = {child.pipe: child for child in self._processes if not child.ended}
         limit = self._job.timeout
         tick = min(TICK_S, limit / 4) if limit else None
-        lent = self._pool.pipes() if self._pool else []
-        for pipe in wait([*processes, *lent], tick):
-            if pipe not in processes:
-                assert self._pool is not None
-                self._pool.hear(pipe)
-                continue
+        for pipe in wait(list(processes), tick):
             child = processes[cast("Connection", pipe)]
             try:
                 self._hear(child, *child.pipe.recv())
@@ -177,15 +126,6 @@ class ProcessDriver:
                 if child.is_silent(elapsed, limit):
                     child.process.kill()
                     self._lost(child, stalled=True)
-            if self._pool:
-                self._pool.watch(elapsed, limit)
-
-    def _answer(self, request: Request, what: str, value: Any) -> None:
-        """Rows for a decoder that still lives; if it died just now, its pipe will say so."""
-        for child in self._processes:
-            if (child.seat, child.life, child.ended) == (request.seat, request.life, False):
-                with suppress(OSError):
-                    child.pipe.send((what, value))
 
     def _hear(self, child: ChildProcess, what: str, value: Any) -> None:
         child.greeted = True
@@ -194,9 +134,6 @@ class ProcessDriver:
             if item is not None:
                 child.busy[item.id] = item
             child.pipe.send(item)
-        elif what == "rows":
-            assert self._pool is not None
-            self._pool.ask(Request(child.seat, child.life, (child.seat, *value)))
         elif what == "advance":
             if value[1] == 0:
                 child.begun = value[0]
@@ -228,27 +165,19 @@ class ProcessDriver:
         sign, how = read_sign(child.cells), ending(child.process)
         failed = self._blamed(child, sign)
         for item in child.busy.values():
-            if item.id not in failed or (not stalled and self._may_retry(item)):
+            if item.id not in failed:
                 self._left.append(item)
                 continue
-            more = f"; tried {ATTEMPTS} times" if self._pool else ""
-            failure = _died(item, sign, how + more)
+            failure = _died(item, sign, how)
             if stalled:
                 failure = _stalled(item, sign, self._job.timeout)
             for book in books(self._job, self._folders):
                 book.add(failure)
             self._tell(Outcome(item.id, "failed", failure.message))
-        if self._pool:
-            self._pool.forget(child.seat)
         if not child.greeted:
             self._broken = f"a worker could not start: it ended with {how}"
         elif (child.busy or self._left) and not self._stopping():
-            self._processes.append(self._start_child(child.device, child.seat, child.life + 1))
-
-    def _may_retry(self, item: Input) -> bool:
-        """Decoders are many and short-lived against their models; a worker has its one try."""
-        self._losses[item.id] = self._losses.get(item.id, 0) + 1
-        return self._pool is not None and self._losses[item.id] < ATTEMPTS
+            self._processes.append(self._start_child(child.device))
 
     def _blamed(self, child: ChildProcess, sign: Sign) -> set[str]:
         """Ids of the videos that a lost worker was reading. Others of its videos only wait,
@@ -261,16 +190,15 @@ class ProcessDriver:
     def _dismiss(self) -> None:
         """End what still runs: each worker drops its video and lets its claims go. One that does
         not answer within GRACE_S, or a second interruption, is the end of all."""
-        processes = [*self._processes, *(self._pool.processes() if self._pool else ())]
-        for child in processes:
+        for child in self._processes:
             if child.process.is_alive() and not child.ended:
                 child.process.terminate()
         end = time.monotonic() + GRACE_S
         try:
-            for child in processes:
+            for child in self._processes:
                 child.process.join(max(0.0, end - time.monotonic()))
         finally:
-            for child in processes:
+            for child in self._processes:
                 if child.process.is_alive():
                     child.process.kill()
                     child.process.join(GRACE_S)
