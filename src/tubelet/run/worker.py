@@ -139,15 +139,17 @@ class Worker:
 
     def _attend(self, item: Input) -> bool:
         """False when another process works on it."""
-        lanes = list(range(len(self.folders)))
         self.report.advance(item.id, 0, None)
         try:
             with HEARTBEAT.expected("fetch"):
                 mark = fingerprint(item, self._openers)
-        except TubeletError as error:  # an archive that cannot be opened any more
-            self._close(item, dict.fromkeys(lanes, Fault("open", error, None)))
+            is_done = not self._missing(item, mark)
+        except Exception as error:
+            if isinstance(error, StoreError):  # OUT itself: no input can be looked at
+                raise
+            self._close(item, dict.fromkeys(range(len(self.folders)), Fault("open", error, None)))
             return True
-        if not self._missing(item, mark):
+        if is_done:
             self._skip(item)
             return True
         if not self.claims.take(item.id):

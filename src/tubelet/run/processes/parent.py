@@ -37,6 +37,9 @@ from tubelet.run.worker import attempts_of
 from tubelet.store.failures import Failure
 from tubelet.store.folder import Folder
 
+ATTEMPTS = 3
+"""Workers that may die or hang while they hold a video, before it is given up."""
+
 
 def run_workers(
     job: Job,
@@ -69,6 +72,7 @@ class ProcessDriver:
         self._context = start_method()
         self._left = deque(job.inputs)
         self._processes: list[ChildProcess] = []
+        self._losses: dict[str, int] = {}
         self._failed = 0
         self._broken: str | None = None
         self._looked = time.monotonic()
@@ -165,11 +169,11 @@ class ProcessDriver:
         sign, how = read_sign(child.cells), ending(child.process)
         failed = self._blamed(child, sign)
         for item in child.busy.values():
-            if item.id not in failed:
+            if item.id not in failed and self._may_retry(item):
                 self._left.append(item)
                 continue
             failure = _died(item, sign, how)
-            if stalled:
+            if stalled and item.id in failed:
                 failure = _stalled(item, sign, self._job.timeout)
             for book in books(self._job, self._folders):
                 book.add(failure)
@@ -178,6 +182,11 @@ class ProcessDriver:
             self._broken = f"a worker could not start: it ended with {how}"
         elif (child.busy or self._left) and not self._stopping():
             self._processes.append(self._start_child(child.device))
+
+    def _may_retry(self, item: Input) -> bool:
+        """Counted for everyone who was there: whoever dies with every worker is to blame."""
+        self._losses[item.id] = self._losses.get(item.id, 0) + 1
+        return self._losses[item.id] < ATTEMPTS
 
     def _blamed(self, child: ChildProcess, sign: Sign) -> set[str]:
         """Ids of the videos that a lost worker was reading. Others of its videos only wait,
