@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check changelog package conformance fuzz kills soak memory bench scale experiments clean
+.PHONY: demo test check changelog package matrix docs conformance fuzz kills soak memory bench scale experiments clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +37,14 @@ package: $(VENV)/.dev       ## wheel and sdist into dist/, checked; every verb i
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/pytest -m slow tests/test_installed.py
 
+matrix: $(VENV)/.dev        ## the tests with the lowest and the newest releases of everything (gigabytes); LEGS="lowest 3.12 3.13"
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/matrix.py $(LEGS)
+
+docs: $(VENV)/.user         ## the site, into site/; tutorials are executed
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/python -m tools.site
+
 conformance: $(VENV)/.dev   ## every released configuration against the reference's numbers (slow)
 	$(BIN)/python benchmarks/conformance.py
 
@@ -67,4 +75,4 @@ experiments: $(VENV)/.user  ## train on videos whose class is the order of frame
 	$(BIN)/python benchmarks/experiments/experiments.py
 
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) demo dist site build
