@@ -1,9 +1,10 @@
 """Make src/tubelet/models/weights/zoo.json from the list of released checkpoints.
 
-    python tools/make_zoo.py path/to/zoo.json
+    python tools/make_zoo.py [path/to/zoo.json]
 
 The list says what was released and how it was tested; here every checkpoint is matched with the
-network of ours that runs it, and with what differs from that network's defaults.
+network of ours that runs it, and with what differs from that network's defaults. Without it, what
+came of it stays as it is. The files of tools/zoo/ name network and differences themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from tubelet.models.registry import changed
 from tubelet.types import ClipSpec
 
 TARGET = Path(__file__).parents[1] / "src" / "tubelet" / "models" / "weights" / "zoo.json"
-FAMILIES = ("i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit", "two_stream")
+OWN = Path(__file__).parent / "zoo"
+FAMILIES = (
+    "i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit", "two_stream", "r2plus1d", "csn", "s3d",
+)  # fmt: skip
 DATASET_TOKENS = {
     "kinetics400": "kinetics400|k400",
     "kinetics400 (no labels)": "k400",
@@ -307,17 +311,55 @@ RENAMED = {
 }  # fmt: skip
 
 
-def main(path: str) -> None:
+def own_entry(row: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """An entry of tools/zoo: `clip` and `config` hold what differs from the network's."""
+    arch = row["arch"]
+    family, config = known[arch]
+    default = dataclasses.asdict(type(config.clip)(0, 0, 0, 0))
+    clip = dataclasses.asdict(config.clip) | row["clip"]
+    fields = {key: tuple(v) if isinstance(v, list) else v for key, v in clip.items()}
+    changes = {"clip": ClipSpec(**fields), "num_classes": row["classes"], **row["config"]}
+    for path, value in changes.items():
+        config = changed(config, path.split("."), value)
+    size = measured(family, config)
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in clip.items() if v != default[k]}
+    facts = {"params_m": size["params_m"], **row["facts"], "gmacs": size["gmacs"]}
+    return {
+        "id": row["id"], "zoo_id": row["id"].replace(".", "_"), "arch": arch,
+        "family": row["family"], "clip": kept, "width": size["width"], "classes": row["classes"],
+        "dataset": row["dataset"], "activation": config.activation, "layout": row["layout"],
+        "source": row["source"], "checksum": row["checksum"], "config": row["config"],
+        "facts": facts,
+    }  # fmt: skip
+
+
+def listed(path: str, known: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """(entries, what cannot be run) of the list of released checkpoints."""
     rows = json.loads(Path(path).read_text(encoding="utf-8"))["entries"]
-    rows = [{**row, **RENAMED.get(row["id"], {})} for row in rows]
-    known = variants()
-    entries, missing = [], []
-    for row in rows:
+    entries: list[dict[str, Any]] = []
+    missing: list[dict[str, str]] = []
+    for row in ({**row, **RENAMED.get(row["id"], {})} for row in rows):
         why = refused(row)
         if why:
             missing.append({"zoo_id": row["id"], "family": row["family"], "why": why})
         else:
             entries.append(entry_of(row, known))
+    return entries, missing
+
+
+def main(path: str | None = None) -> None:
+    known = variants()
+    own = [
+        row for file in sorted(OWN.glob("*.json")) for row in json.loads(file.read_text("utf-8"))
+    ]
+    if path is None:
+        before = json.loads(TARGET.read_text(encoding="utf-8"))
+        ids = {row["id"] for row in own}
+        entries = [entry for entry in before["entries"] if entry["id"] not in ids]
+        missing = before["not_runnable"]
+    else:
+        entries, missing = listed(path, known)
+    entries += [own_entry(row, known) for row in own]
     entries.sort(key=lambda entry: FAMILIES.index(known[entry["arch"]][0]))
     data = {
         "archs": {arch: family for arch, (family, _) in known.items()},
@@ -333,4 +375,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -144,7 +144,8 @@ class ClipSpec:
     mean, std: per channel, for pixels in [0, 1]. alpha: the slow pathway sees frames / alpha.
     channels: 3 RGB, 2 optical flow (horizontal, vertical), 5 RGB then flow. Flow of -20 ... 20
     pixels counts as [0, 1]. sampling: how the reference places evaluation views, see
-    `clips/views.py`.
+    `clips/views.py`. long_side: frames are squashed to short_side x long_side (height x width),
+    whatever their aspect ratio; None keeps it.
     """
 
     frames: int
@@ -156,6 +157,7 @@ class ClipSpec:
     alpha: int | None = None
     channels: int = 3
     sampling: Literal["dense", "dense-offset", "every-kth", "uniform"] = "dense"
+    long_side: int | None = None
 
     @property
     def modality(self) -> Modality:

@@ -31,12 +31,18 @@ LABELS = {
 
 
 def points() -> list[tuple[ZooEntry, float, bool]]:
-    """(weights, cost relative to the reference, whether it was measured); flow left out."""
+    """(weights, cost relative to the reference, whether it was measured); flow left out.
+
+    Only the families of GROUPS, whose cost was measured.
+    """
+    drawn = {family for _, families in GROUPS.values() for family in families}
     unit = costs()[REFERENCE]["gmac"]
     found: list[tuple[ZooEntry, float, bool]] = []
     for entry in zoo.table().entries.values():
         flow = entry.clip.channels == 2
         if entry.dataset != "kinetics400" or entry.facts.get("top1") is None or flow:
+            continue
+        if entry.family not in drawn:
             continue
         row = costs()[entry.id]
         ratio = row.get("ratio")

@@ -51,8 +51,9 @@ def clip_shape(arch: str) -> Shape:
 def maps(arch: str) -> dict[str, Shape]:
     """Every tap of a network, for a clip of its own size."""
     model = network(arch)
+    taps = [tap for tap in model.taps if model.num_classes or tap != "dense_logits"]
     with torch.inference_mode():
-        found = model.features(torch.zeros(1, *clip_shape(arch), device="meta"), model.taps)
+        found = model.features(torch.zeros(1, *clip_shape(arch), device="meta"), taps)
     return {tap: tuple(value.shape[1:]) for tap, value in found.items()}
 
 

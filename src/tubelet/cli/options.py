@@ -183,6 +183,9 @@ def view_of(clip: ClipSpec, choices: dict[str, Any]) -> ViewConfig:
         short = max(default.short_side, crop)
     if crop > short:
         raise UsageError(f"--crop {crop} is larger than --short-side {short}")
+    long = default.long_side  # of a model whose frames are squashed: keeps the shape
+    if long is not None:
+        long = round(long * short / default.short_side)
     return replace(
         default,
         short_side=short,
@@ -190,6 +193,6 @@ def view_of(clip: ClipSpec, choices: dict[str, Any]) -> ViewConfig:
         crops=3 if choices["crops"] == "3" else 1,
         flip=choices["flip"],
         resize=choices["resize"],
-        fit=choices.get("fit", "short-side"),
-        long_side=choices.get("long_side"),
+        fit=choices.get("fit", default.fit),
+        long_side=choices.get("long_side", long),
     )

@@ -84,7 +84,11 @@ class ViewConfig:
 
 def view_config(clip: ClipSpec, *, crops: Literal[1, 3] = 1, flip: bool = False) -> ViewConfig:
     """The default view of a set of weights."""
-    return ViewConfig(clip.short_side, clip.crop, clip.mean, clip.std, crops, flip)
+    fit = "short-side" if clip.long_side is None else "stretch"
+    return ViewConfig(
+        clip.short_side, clip.crop, clip.mean, clip.std, crops, flip,
+        fit=fit, long_side=clip.long_side,
+    )  # fmt: skip
 
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -17,11 +17,14 @@ from tubelet.errors import WeightsError
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
 from tubelet.models.weights.files.checkpoint import load_checkpoint
+from tubelet.models.weights.layouts import staged
 from tubelet.models.weights.layouts.base import CheckpointLayout
 from tubelet.models.weights.load import find_layout
 from tubelet.types import ClipSpec
 
-TRANSFORMERS, CONVOLUTIONS = ("mvit", "revmvit"), ("resnet3d", "slowfast", "x3d")
+TRANSFORMERS = ("mvit", "revmvit")
+STAGED = ("r2plus1d", "csn", "s3d")
+CONVOLUTIONS = ("resnet3d", "slowfast", "x3d", *STAGED)
 
 
 def identify(path: str | Path) -> str:
@@ -74,6 +77,8 @@ def _families(layout: CheckpointLayout, keys: Mapping[str, Tensor]) -> tuple[str
     def has(*words: str) -> bool:
         return any(word in key for key in keys for word in words)
 
+    if layout in staged.LAYOUTS or has(".branch.0.conv.", "mixed3b.branch1.0."):
+        return STAGED
     if "i3d" in layout.name or has("mixed3b."):
         return ("i3d",)
     if has("attn", "attention"):

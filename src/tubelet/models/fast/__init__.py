@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from tubelet.models import i3d, mvit, resnet3d, revmvit, slowfast, x3d
+from tubelet.models.blocks.conv_norm import StagedNetwork
 from tubelet.models.fast.conv import accelerate_conv
 from tubelet.models.fast.fused import runs
 from tubelet.models.fast.mvit import accelerate_mvit
@@ -31,6 +32,7 @@ FAMILIES: dict[type[nn.Module], Any] = {
     slowfast.SlowFast: accelerate_conv,
     x3d.X3D: accelerate_conv,
     i3d.InceptionI3D: accelerate_conv,
+    StagedNetwork: accelerate_conv,
     mvit.MViT: accelerate_mvit,
     revmvit.RevMViT: accelerate_mvit,
 }

@@ -5,6 +5,7 @@ blocks with the same forward and fewer steps:
 
     Stem, Unit, Lateral     conv - norm - ReLU                      one step
     Bottleneck, Basic       ... - conv - norm - sum - ReLU          one step per convolution
+    ConvNorm, ShortcutBlock the same for R3D, R(2+1)D, CSN, S3D
     Inception               its max pool separated by axes, no padded copies
     X3D's block             squeeze-excitation and swish between two such steps
     MaxPool3d               over whole frames: the maximum of their maps
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.models import i3d, slowfast, x3d
+from tubelet.models.blocks import conv_norm
 from tubelet.models.blocks import resnet as pathway
 from tubelet.models.blocks.nonlocal_block import NonLocal
 from tubelet.models.fast.fused import FusedConv
@@ -60,7 +62,7 @@ def rebuilt(module: nn.Module, fuse: Fuse, device: str, dtype: torch.dtype) -> n
     }
     if isinstance(twin, nn.Sequential):
         for block in list(twin)[1:]:  # what a block inside a stage gets is nobody else's
-            if isinstance(block, (Residual, X3DBlock)):
+            if isinstance(block, (Residual, X3DBlock, Shortcut)):
                 block.owns_input = True
     return twin
 
@@ -122,7 +124,31 @@ class Residual(nn.Module):
         return self.last.add(y, skipped(x, self.shortcut, self.owns_input))
 
 
-def skipped(x: Tensor, shortcut: FusedConv | None, owned: bool) -> Tensor:
+def conv_norm_step(step: Any, fuse: Fuse) -> FusedConv:
+    """`conv_norm.ConvNorm`."""
+    return fuse(step.conv, step.bn, relu=step.relu)
+
+
+class Shortcut(nn.Module):
+    """`conv_norm.ShortcutBlock`: the branch's last convolution adds itself to the shortcut."""
+
+    def __init__(self, block: conv_norm.ShortcutBlock, fuse: Fuse) -> None:
+        super().__init__()
+        *convs, last = block.branch
+        self.convs = nn.Sequential(*(conv_norm_step(conv, fuse) for conv in convs))
+        self.last = fuse(last.conv, last.bn, relu=True)
+        self.owns_input = False
+        self.shortcut = None
+        if block.shortcut is not None:
+            steps = (conv_norm_step(conv, fuse) for conv in block.shortcut)
+            self.shortcut = nn.Sequential(*steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convs(x)
+        return self.last.add(y, skipped(x, self.shortcut, self.owns_input))
+
+
+def skipped(x: Tensor, shortcut: nn.Module | None, owned: bool) -> Tensor:
     """What a block adds its branch to, and writes over: x itself only where nobody else has it."""
     if shortcut is not None:
         return shortcut(x)
@@ -346,6 +372,8 @@ BLOCKS: dict[type[nn.Module], Callable[[Any, Fuse], nn.Module]] = {
     pathway.Bottleneck: Residual,
     pathway.Basic: Residual,
     slowfast.Lateral: Lateral,
+    conv_norm.ConvNorm: conv_norm_step,
+    conv_norm.ShortcutBlock: Shortcut,
     NonLocal: Attention,
     i3d.Unit: Unit,
     i3d.MaxPool: MaxPool,

@@ -27,6 +27,7 @@ from tubelet.models.weights.layouts import (
     pyslowfast_mvit,
     pytorchvideo,
     selfsupervised,
+    staged,
     torchvision,
 )
 from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
@@ -48,6 +49,7 @@ PYSLOWFAST_MVIT = CheckpointLayout(
 LAYOUTS: tuple[CheckpointLayout, ...] = (
     *inception.LAYOUTS,
     *selfsupervised.LAYOUTS,
+    *staged.LAYOUTS,
     pyslowfast.PYSLOWFAST,
     PYSLOWFAST_MVIT,
     caffe2.CAFFE2,

@@ -48,7 +48,7 @@ REFUSED = {
     b"\x89HDF": "an HDF5 file",
     b"version https://git-lfs": "a Git LFS pointer instead of the file itself",
 }
-WRAPPERS = ("model_state", "state_dict", "model_state_dict", "blobs")
+WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model", "blobs")
 MAX_HEADER = 1 << 30
 MAX_DEPTH, MAX_ENTRIES = 16, 1_000_000
 

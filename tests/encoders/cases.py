@@ -1,0 +1,77 @@
+"""Golden cases of the encoders: which network, which clip, which independent implementation.
+
+A case's numbers lie in tests/data/encoders/NAME.npz, with the names and shapes of the weights as
+the other implementation has them; `numbers.py` reads and writes them, `peers.py` runs the others.
+Weights and clips are drawn by tests/conformance/fill.py from those names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Case:
+    """model: our id or network; changes: fields of its configuration that differ, as in zoo.json.
+
+    shape: of the clip [B, C, T, H, W]. peer: a function of `peers.py` and its arguments. wrapper:
+    the key under which the released files have their weights. full: of the released size, and so
+    for the slow tests.
+    """
+
+    model: str
+    shape: tuple[int, ...]
+    peer: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    wrapper: str | None = None
+    full: bool = False
+
+
+SMALL = (1, 3, 8, 64, 64)
+
+CASES: dict[str, Case] = {
+    # R3D, MC3, R(2+1)D: torchvision, and TSP's network built from its parts.
+    "r3d_18": Case("r3d_18", SMALL, "torchvision_video", {"name": "r3d_18"}, full=True),
+    "mc3_18": Case("mc3_18", (1, 3, 5, 50, 66), "torchvision_video", {"name": "mc3_18"}),
+    "r2plus1d_18": Case("r2plus1d_18", SMALL, "torchvision_video", {"name": "r2plus1d_18"}),
+    "r2plus1d_34_tsp": Case(
+        "r2plus1d_34", (1, 3, 16, 112, 112), "tsp", {"blocks": [3, 4, 6, 3]},
+        {"num_classes": 0}, wrapper="model", full=True,
+    ),
+    "r2plus1d_tsp_short": Case(
+        "r2plus1d_34", SMALL, "tsp", {"blocks": [1, 1, 1, 1]},
+        {"num_classes": 0, "blocks": [1, 1, 1, 1]}, wrapper="model",
+    ),
+    "r2plus1d_34_mm": Case(
+        "r2plus1d_34_mm_8x8", SMALL, "mmaction2_r2plus1d", {"depth": 34}, wrapper="state_dict",
+        full=True,
+    ),
+    # CSN: mmaction2 and PyTorchVideo.
+    "ir_csn_r50": Case(
+        "ir_csn_r50_32x2", SMALL, "mmaction2_csn", {"depth": 50, "mode": "ir"}, wrapper="state_dict"
+    ),
+    "ip_csn_r50": Case(
+        "ip_csn_r152_32x2", (1, 3, 9, 70, 58), "mmaction2_csn", {"depth": 50, "mode": "ip"},
+        {"blocks": [3, 4, 6, 3]}, wrapper="state_dict",
+    ),
+    "ir_csn_r152": Case(
+        "ir_csn_r152_32x2", SMALL, "mmaction2_csn", {"depth": 152, "mode": "ir"},
+        wrapper="state_dict", full=True,
+    ),
+    "ip_csn_r152": Case(
+        "ip_csn_r152_32x2", SMALL, "mmaction2_csn", {"depth": 152, "mode": "ip"},
+        wrapper="state_dict", full=True,
+    ),
+    "ir_csn_r101_ptv": Case(
+        "ir_csn_r101_32x2", (1, 3, 32, 256, 256), "pytorchvideo_csn", wrapper="model_state",
+        full=True,
+    ),
+    # S3D: torchvision, and MIL-NCE's authors.
+    "s3d": Case("s3d", (1, 3, 14, 224, 224), "torchvision_video", {"name": "s3d"}),
+    "s3d_long": Case(
+        "s3d", (1, 3, 32, 256, 256), "torchvision_video", {"name": "s3d"}, full=True
+    ),
+    "s3d_milnce": Case("s3d_milnce", (1, 3, 8, 64, 96), "milnce"),
+    "s3d_milnce_odd": Case("s3d_milnce", (1, 3, 10, 74, 90), "milnce"),
+}  # fmt: skip
