@@ -1,16 +1,27 @@
 """Timestamps -> times: always later than the frame before, and true wherever PTS are."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tubelet.decode.clock import Clock, DecodeOrder
+from tubelet.decode.clock import Clock, DecodeOrder, DisplayOrder
 from tubelet.types import DecodeEvents
 
 RATE = Fraction(25)
 STEP = 1 / RATE
+
+
+@dataclass
+class Stamped:
+    """A packet or a frame."""
+
+    dts: int | None
+    pts: int | None = None
+    is_keyframe: bool = True
+    key_frame: bool = False
 
 
 def times(stamps, *, start=Fraction(0)):
@@ -61,16 +72,35 @@ def test_a_clock_set_back_goes_on_at_the_average_rate():
 
 
 def test_decode_order_gives_each_frame_the_next_place():
-    class Stamped:
-        pts = None
-
-        def __init__(self, dts):
-            self.dts = dts
-
     order = DecodeOrder()
     for dts in (0, 1, 3, 4):
-        order.sent(Stamped(dts))
+        order.sent(Stamped(dts), delayed=True)
     assert [order.shown(Stamped(None)) for _ in range(5)] == [0, 1, 3, 4, None]
+
+
+def test_the_place_of_a_packet_without_a_frame_goes_with_it():
+    """A decoder that reorders nothing gives each packet's frame at once."""
+    order, shown = DecodeOrder(), []
+    for dts in range(6):
+        order.sent(Stamped(dts), delayed=False)
+        if dts not in (2, 3):
+            shown.append(order.shown(Stamped(None)))
+    assert shown == [0, 1, 4, 5]
+
+
+def test_places_before_the_first_key_frame_go_when_it_is_the_first_shown():
+    order = DecodeOrder()
+    for dts, is_key in enumerate([False, False, True, False]):
+        order.sent(Stamped(dts, is_keyframe=is_key), delayed=True)
+    assert [order.shown(Stamped(None, key_frame=k)) for k in (True, False)] == [2, 3]
+
+
+def test_best_effort_takes_what_goes_back_less_often():
+    """PTS = DTS of a stream with B-frames: FFmpeg then times frames by DTS."""
+    order = DisplayOrder()
+    pts = [0, 2, 1, 4, 3, 6, 5]
+    frames = [Stamped(k + 1, pts=p) for k, p in enumerate(pts)]
+    assert [order.shown(frame) for frame in frames] == [0, 2, 3, 4, 5, 6, 7]
 
 
 def test_a_long_pause_is_kept():

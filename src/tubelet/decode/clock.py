@@ -65,34 +65,74 @@ class Clock:
 
 
 class Stamped(Protocol):
-    """A packet or a frame of a decoder."""
+    """A packet."""
+
+    @property
+    def dts(self) -> int | None: ...
+    @property
+    def is_keyframe(self) -> bool: ...
+
+
+class Shown(Protocol):
+    """A frame of a decoder. dts: of the packet that made the decoder give it."""
 
     @property
     def pts(self) -> int | None: ...
     @property
     def dts(self) -> int | None: ...
+    @property
+    def key_frame(self) -> bool: ...
 
 
 class DisplayOrder:
-    """Timestamps of a container that stores PTS: the frame's own."""
+    """Timestamps of a container that stores PTS: the frame's own, or its DTS where the PTS are
+    missing or have gone back more often (FFmpeg's best-effort timestamp: `guess_correct_pts`)."""
 
-    def sent(self, packet: Stamped) -> None:
-        """The decoder took a packet."""
+    def __init__(self) -> None:
+        self._last_pts = self._last_dts = -(2**63)
+        self._faulty_pts = self._faulty_dts = 0
 
-    def shown(self, frame: Stamped) -> int | None:
+    def sent(self, packet: Stamped, *, delayed: bool) -> None:
+        """The decoder took a packet that shows a frame."""
+
+    def shown(self, frame: Shown) -> int | None:
         """The decoder gave a frame: its timestamp, in units of the stream's time base."""
-        return frame.pts
+        pts, dts = frame.pts, frame.dts
+        if dts is not None:
+            self._faulty_dts += dts <= self._last_dts
+            self._last_dts = dts
+        elif pts is not None:
+            self._last_dts = pts
+        if pts is not None:
+            self._faulty_pts += pts <= self._last_pts
+            self._last_pts = pts
+        elif dts is not None:
+            self._last_pts = dts
+        if pts is not None and (dts is None or self._faulty_pts <= self._faulty_dts):
+            return pts
+        return dts
 
 
 class DecodeOrder:
     """Timestamps of a container that stores no PTS, only the order of decoding: the k-th frame
-    shown gets the k-th place, whatever order the packets were in."""
+    shown gets the k-th place, whatever order the packets were in. The place of a packet that gave
+    no frame goes with it."""
 
     def __init__(self) -> None:
-        self._places: deque[int | None] = deque()
+        self._places: deque[tuple[int | None, bool]] = deque()
+        self._started = False
 
-    def sent(self, packet: Stamped) -> None:
-        self._places.append(packet.dts)
+    def sent(self, packet: Stamped, *, delayed: bool) -> None:
+        """delayed: the decoder reorders frames; otherwise each packet gives its frame at once."""
+        if not delayed:
+            self._places.clear()
+        self._places.append((packet.dts, packet.is_keyframe))
 
-    def shown(self, frame: Stamped) -> int | None:
-        return self._places.popleft() if self._places else None
+    def shown(self, frame: Shown) -> int | None:
+        places = self._places
+        if not self._started and frame.key_frame and any(is_key for _, is_key in places):
+            # The file begins between key frames; what came before gave nothing.
+            while not places[0][1]:
+                places.popleft()
+        self._started = True
+        return places.popleft()[0] if places else None

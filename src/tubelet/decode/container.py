@@ -9,7 +9,6 @@ from typing import Any
 import av
 import av.error
 from av.container import Container, InputContainer
-from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
@@ -37,9 +36,6 @@ UNDECODABLE_TEXT: Any = (
 )
 """PyAV 18 refuses files whose title is not UTF-8 unless told otherwise; 19 reads them."""
 
-MPEG4_PLACEHOLDER = 8
-"""Bytes; a coded frame has more."""
-
 FALLBACK_RATE = Fraction(25)
 COVER_ART = Disposition.attached_pic | Disposition.timed_thumbnails
 
@@ -61,9 +57,12 @@ def open_container(path: str) -> InputContainer:
         )
     except av.error.ArgumentError:
         raise NotAVideo(
-            f"{path}: not a video container (playlists and lists of files are not opened either)"
+            f"{path}: not a video container, or one that is not opened here (playlists, lists of "
+            "files, formats that name other files)"
         ) from None
     except av.error.InvalidDataError:
+        if _looks_encrypted(path):
+            raise UnsupportedVideo(f"{path}: encrypted; decrypt it first") from None
         raise NotAVideo(
             f"{path}: FFmpeg finds no video in it (not a video, or its header is cut off)"
         ) from None
@@ -73,6 +72,13 @@ def open_container(path: str) -> InputContainer:
         raise VideoError(f"{path}: permission denied") from None
     except (OSError, ValueError, av.error.FFmpegError) as error:
         raise VideoError(f"{path}: cannot be opened: {reason(error)}") from None
+
+
+def _looks_encrypted(path: str) -> bool:
+    """An MP4 whose only sample entry is `encv` (ISO 23001-7), which FFmpeg may not even open."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 16)
+    return head[4:8] in (b"ftyp", b"styp", b"moov") and b"encv" in head and b"sinf" in head
 
 
 def reason(error: Exception) -> str:
@@ -155,14 +161,6 @@ def stream_seconds(stream: VideoStream) -> float | None:
 def has_no_pts(container: Container) -> bool:
     """AVI stores one place in the file per frame, in decode order, and nothing else."""
     return container.format.name == "avi"
-
-
-def shows_a_frame(packet: Packet[VideoStream], codec: str) -> bool:
-    """False for packets that by design give no frame: VP8 frames with show_frame 0 (RFC 6386,
-    9.1) and the "not coded" placeholders that follow packed MPEG-4 B-frames in AVI."""
-    if codec == "vp8":
-        return bool(bytes(packet)[0] & 0x10)
-    return codec != "mpeg4" or packet.size > MPEG4_PLACEHOLDER
 
 
 def frame_rate(stream: VideoStream) -> tuple[Fraction, str | None]:

@@ -9,13 +9,15 @@ So every frame from the damage to the next key frame is counted as corrupt.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from tubelet.decode.container import frame_rate, has_no_pts, shows_a_frame, time_base
+from tubelet.decode.container import frame_rate, has_no_pts, time_base
+from tubelet.decode.demux import Demuxer
 from tubelet.decode.holes import Holes, may_skip
 from tubelet.types import DecodeEvents
 
@@ -23,9 +25,15 @@ from tubelet.types import DecodeEvents
 class Damage:
     """Feed it every packet and frame, in the order of the decoder; it fills `events`."""
 
-    def __init__(self, stream: VideoStream, events: DecodeEvents) -> None:
-        self._stream = stream
-        self._codec = stream.codec_context.name
+    def __init__(
+        self,
+        stream: VideoStream,
+        events: DecodeEvents,
+        demuxer: Demuxer,
+        is_broken: Callable[[], bool],
+    ) -> None:
+        """is_broken: asked at the end where the clock has holes: is the container damaged?"""
+        self._stream, self._demuxer, self._is_broken = stream, demuxer, is_broken
         self._events = events
         self._expected = 0
         self._given = 0
@@ -33,8 +41,6 @@ class Damage:
         self._doubtful = False
         self._key_since = False
         self._interlaced = False
-        self.places = 0
-        """Packets of the stream, empty ones too."""
         rate, _ = frame_rate(stream)
         unit = time_base(stream)
         self._holes = Holes(1 / rate / unit, tolerance=Fraction(3, 2))
@@ -43,8 +49,11 @@ class Damage:
         self._after_hole = False
         self._maybe_corrupt = 0
 
-    def packet(self, packet: Packet[VideoStream] | None, *, refused: str | None) -> None:
-        """A packet (None: the end) was given to the decoder, which may have refused it."""
+    def packet(
+        self, packet: Packet[VideoStream] | None, *, refused: str | None, shown: int
+    ) -> None:
+        """A packet (None: the end) was given to the decoder, which may have refused it. shown: the
+        frames that it should give."""
         broken = refused is not None or (packet is not None and packet.is_corrupt)
         if refused is not None:
             self.say(f"a packet cannot be decoded: {refused}")
@@ -56,8 +65,8 @@ class Damage:
             return
         if self._by_packet and self._holes.step(packet.dts):
             self._after_hole = True
-        if not broken and not packet.is_discard and shows_a_frame(packet, self._codec):
-            self._expected += 1
+        if not broken and not packet.is_discard:
+            self._expected += shown
         if not broken and packet.is_keyframe:
             self._key_since = True
 
@@ -87,22 +96,32 @@ class Damage:
             self.say(f"{lost} of {self._expected} intact packets gave no frame")
             if not self._interlaced:  # there a packet may be a field, half a frame
                 self._events.missing_frames += lost
+        listed = self._demuxer.lost
+        if listed:
+            self._events.missing_frames += listed
+            self.say(f"{listed} of the {self._demuxer.listed} frames of its index are missing")
         absent = self._holes.missing - max(lost, 0) - self._refused
-        if absent > 0 and self._holes.certain:
+        if absent > 0 and self._holes.certain and self._has_evidence():
             self._events.missing_frames += absent
             self._events.corrupt_frames += self._maybe_corrupt
             self.say(f"{absent} frames are missing: holes in a steady clock")
         self._compare_with_the_header(ends)
 
+    def _has_evidence(self) -> bool:
+        """A hole in the clock alone may be a pause: screen recorders make many. A transport stream
+        counts its packets, and FFmpeg marks the one after a loss."""
+        return bool(self._events.corrupt_packets) or self._is_broken()
+
     def _compare_with_the_header(self, ends: Fraction) -> None:
         """A promise that is not kept is worth a message, no more: headers lie."""
-        if has_no_pts(self._stream.container) and self.places < self._stream.frames:
-            self.say(f"the header promises {self._stream.frames} frames, there are {self.places}")
+        if has_no_pts(self._stream.container) and self._demuxer.places < self._stream.frames:
+            promised, there = self._stream.frames, self._demuxer.places
+            self.say(f"the header promises {promised} frames, there are {there}")
             return
-        promised, slack = promised_end(self._stream)
-        if promised is not None and promised - ends > slack:
+        seconds, slack = promised_end(self._stream)
+        if seconds is not None and seconds - ends > slack:
             self.say(
-                f"the header promises {float(promised):.2f} s, "
+                f"the header promises {float(seconds):.2f} s, "
                 f"the last frame ends at {float(ends):.2f} s"
             )
 

@@ -3,8 +3,9 @@
     stamps    0  40  80  120        240  280  320      rate 25: 160 and 200 are missing
 
 In Matroska and MPEG streams a demuxer that meets damage skips to the next place it understands,
-without a word. A clock that otherwise ticks in whole frame intervals shows what is gone; one that
-does not (variable frame rate) shows nothing, and nothing is claimed.
+without a word. Where the container shows damage, a clock that otherwise ticks in whole frame
+intervals tells how much is gone; one that does not (variable frame rate) tells nothing, and nothing
+is claimed. A hole alone is no damage: recorders pause, and filters leave out frames that repeat.
 """
 
 from __future__ import annotations
@@ -12,12 +13,23 @@ from __future__ import annotations
 from fractions import Fraction
 
 from av.container import Container
+from av.stream import Stream
+
+from tubelet.decode.structure import is_broken_matroska, is_broken_transport_stream
 
 SKIPS = ("matroska,webm", "mpegts", "mpeg")
 
 
 def may_skip(container: Container) -> bool:
     return container.format.name in SKIPS
+
+
+def has_lost_bytes(stream: Stream, path: str) -> bool:
+    """Whether the container itself shows that something is gone; False where it could not."""
+    name = stream.container.format.name
+    if name == "mpegts":
+        return is_broken_transport_stream(path, stream.id)
+    return name == "matroska,webm" and is_broken_matroska(path)
 
 
 class Holes:

@@ -27,6 +27,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from tubelet.decode.container import open_container, reason, time_base, video_stream
+from tubelet.decode.demux import Demuxer
 from tubelet.decode.pyav import PyAVFrame, PyAVReader
 from tubelet.decode.scan import Timeline
 from tubelet.decode.types import Color
@@ -137,7 +138,7 @@ class PartReader:
         candidates = [key for key in keys[keys <= self._first][-2::-1] if key > keys[0]][:TRIES]
         for key in candidates:
             container.seek(int(stamps[key]), stream=stream, backward=True)
-            packets = _nonempty(container, stream)
+            packets = self._packets(container, stream)
             packet = next((p for p in packets if p.is_keyframe and p.pts is not None), None)
             if packet is None or packet.pts is None:
                 continue
@@ -147,7 +148,7 @@ class PartReader:
                 return chain([packet], packets), landing
         if candidates:
             self._fail("seeking lands elsewhere")
-        return _nonempty(container, stream), 0
+        return self._packets(container, stream), 0
 
     def _decoded(
         self, stream: VideoStream, packets: Iterator[Packet[VideoStream]], *, before: int
@@ -168,8 +169,16 @@ class PartReader:
                 while pictures:
                     yield pictures.pop(0)
             yield from stream.decode(None)
-        except (av.error.FFmpegError, IndexError) as error:  # see pyav._Pass._demux
-            self._fail(f"reading ends early: {error}")
+        except av.error.FFmpegError as error:
+            self._fail(f"the decoder does not end: {reason(error)}")
+
+    def _packets(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[Packet[VideoStream]]:
+        demuxer = Demuxer(container, stream, self._path)
+        yield from demuxer.packets()
+        if demuxer.stopped is not None:
+            self._fail(f"reading ends early: {demuxer.stopped}")
 
     def _index(self, picture: VideoFrame) -> int:
         """Which frame of the video it is."""
@@ -201,7 +210,3 @@ class PartReader:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _nonempty(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    return (packet for packet in container.demux(stream) if packet.size)

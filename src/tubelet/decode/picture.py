@@ -21,6 +21,15 @@ OFF_AXIS = math.tan(math.radians(1))
 """A display matrix within one degree of a right angle is taken as that angle."""
 
 
+TRANSPOSE = {
+    (False, False): "cclock_flip",
+    (True, False): "clock",
+    (False, True): "cclock",
+    (True, True): "clock_flip",
+}
+"""(flip_x, flip_y) after a transpose -> the name of both together."""
+
+
 @dataclass(frozen=True)
 class Orientation:
     """What the display matrix asks for: out[y', x'] = in[y, x], as transpose then flips.
@@ -41,6 +50,14 @@ class Orientation:
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         return (height, width) if self.transpose else (width, height)
+
+    def filters(self) -> tuple[tuple[str, str], ...]:
+        """FFmpeg's filters for it. It turns pictures before it converts them, which differs by a
+        few levels where chroma is interpolated (10-bit video)."""
+        if self.transpose:
+            return (("transpose", TRANSPOSE[self.flip_x, self.flip_y]),)
+        flips = (("hflip", self.flip_x), ("vflip", self.flip_y))
+        return tuple((name, "") for name, wanted in flips if wanted)
 
     def apply(self, image: Image) -> Image:
         """[H, W, 3] -> [H', W', 3], contiguous."""
@@ -66,6 +83,8 @@ def orientation(frame: VideoFrame) -> Orientation:
     if data is None:
         return Orientation()
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data)[:36])
+    if not any((a, b, c, d)):  # some writers leave it empty
+        return Orientation()
     angle = round(math.degrees(math.atan2(b, a))) % 360
     if abs(b) <= OFF_AXIS * abs(a) and abs(c) <= OFF_AXIS * abs(d) and a and d:
         return Orientation(flip_x=a < 0, flip_y=d < 0, angle=180 if a < 0 else 0)
@@ -88,6 +107,9 @@ def _turned(counterclockwise: int) -> Orientation:
 
 AS_FFMPEG = "flags=bicubic"
 AS_OLD_TOOLS = "flags=bilinear:in_color_matrix=bt601:in_range=limited"
+
+UNSPECIFIED = 2
+"""Of a colour tag (H.273)."""
 
 PROVABLE = 2**24
 """Pixels of a picture up to which a frame of noise is worth its memory."""
@@ -132,10 +154,32 @@ class Conversion:
         self._graph = graph  # the filters hold no reference to it
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
+        if not knows_tags(frame.color_trc, frame.color_primaries):
+            frame.color_trc = frame.color_primaries = UNSPECIFIED
+        return self.push_pull(frame)
+
+    def push_pull(self, frame: VideoFrame) -> VideoFrame:
+        """A frame whose tags swscale takes."""
         self._source.push(frame)
         converted = self._sink.pull()
         assert isinstance(converted, VideoFrame)
         return converted
+
+
+@lru_cache(maxsize=64)
+def knows_tags(transfer: int, primaries: int) -> bool:
+    """Whether swscale takes frames with these tags. It refuses reserved and some unusual ones,
+    although what it does here, YUV to RGB of the same kind, needs the matrix and the range only.
+    """
+    frame = VideoFrame(16, 16, "yuv420p")
+    frame.colorspace, frame.color_range = UNSPECIFIED, 1
+    convert = Conversion(Kind.of(frame), ("scale", "16:16"), ("format", "rgb24"))
+    frame.color_trc, frame.color_primaries = transfer, primaries
+    try:
+        convert.push_pull(frame)
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
 
 
 class ToRGB:
@@ -163,7 +207,8 @@ class ToRGB:
         kind = Kind.of(frame)
         try:
             if self._whole is None or kind != self._whole[0]:
-                self._whole = kind, whole(kind, self._size, self._flags)
+                height, width = self.size
+                self._whole = kind, whole(kind, (width, height), self._flags, upright=self._upright)
             converted = self._whole[1](frame)
         except (av.error.FFmpegError, ValueError) as error:
             self._whole = None
@@ -171,7 +216,7 @@ class ToRGB:
                 f"{self._path}: pictures in {frame.format.name} (colour space {kind.matrix}, range "
                 f"{kind.span}) cannot be converted to RGB: {error}; re-encode the video"
             ) from None
-        return self._upright.apply(np.asarray(converted.to_ndarray(), dtype=np.uint8))
+        return np.ascontiguousarray(converted.to_ndarray(), dtype=np.uint8)
 
     def cut(self, frame: VideoFrame, box: Box) -> NDArray[np.uint8] | None:
         """`types.CuttableFrame.cut`: the box is cut out before it is converted.
@@ -189,9 +234,12 @@ class ToRGB:
         return None if convert is None else _rgb0(convert(frame))
 
 
-def whole(kind: Kind, size: tuple[int, int], flags: str) -> Conversion:
-    """To RGB, scaled where `size` (width, height) differs."""
-    return Conversion(kind, ("scale", f"{size[0]}:{size[1]}:{flags}"), ("format", "rgb24"))
+def whole(
+    kind: Kind, size: tuple[int, int], flags: str, *, upright: Orientation = Orientation()
+) -> Conversion:
+    """Turned upright, then to RGB, scaled where `size` (width, height, upright) differs."""
+    scale = ("scale", f"{size[0]}:{size[1]}:{flags}")
+    return Conversion(kind, *upright.filters(), scale, ("format", "rgb24"))
 
 
 def part(kind: Kind, box: Box, flags: str) -> Conversion:

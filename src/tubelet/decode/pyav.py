@@ -27,7 +27,6 @@ from av.video.stream import VideoStream
 from tubelet.decode.clock import Clock, DecodeOrder, DisplayOrder
 from tubelet.decode.container import (
     MAX_PIXELS,
-    check_end,
     check_size,
     fraction,
     frame_rate,
@@ -40,9 +39,11 @@ from tubelet.decode.container import (
     video_stream,
 )
 from tubelet.decode.damage import Damage
-from tubelet.decode.picture import ToRGB, orientation
+from tubelet.decode.demux import Demuxer
+from tubelet.decode.holes import has_lost_bytes
+from tubelet.decode.picture import ToRGB, knows_tags, orientation
 from tubelet.decode.types import Color
-from tubelet.errors import EmptyVideo, UnsupportedVideo
+from tubelet.errors import EmptyVideo
 from tubelet.types import Box, DecodeEvents, Image, VideoInfo
 
 
@@ -152,7 +153,6 @@ class _Pass:
         self.used = False
         self.events = DecodeEvents()
         self.container: InputContainer = open_container(path)
-        self.size_bytes = os.stat(path).st_size
         try:
             self.stream: VideoStream = video_stream(self.container, path)
             context = self.stream.codec_context
@@ -163,7 +163,10 @@ class _Pass:
             self.time_base = time_base(self.stream)
             self.rate, self.rate_note = frame_rate(self.stream)
             self.times = DecodeOrder() if has_no_pts(self.container) else DisplayOrder()
-            self.damage = Damage(self.stream, self.events)
+            self.demuxer = Demuxer(self.container, self.stream, path)
+            self.damage = Damage(
+                self.stream, self.events, self.demuxer, lambda: has_lost_bytes(self.stream, path)
+            )
             self._decoded = self._decode()
             first = next(self._decoded, None)
             if first is None:
@@ -196,14 +199,16 @@ class _Pass:
         """Decode packet by packet; errors are counted, never raised."""
         for packet in self._packets():
             pictures: list[VideoFrame] = []
-            refused = None
+            refused, shown = None, 0
+            if packet is not None:
+                shown = self.demuxer.counter.shown(packet)
             try:
                 pictures = self.stream.decode(packet)
             except av.error.FFmpegError as error:
                 refused = reason(error)
-            self.damage.packet(packet, refused=refused)
-            if packet is not None and refused is None:
-                self.times.sent(packet)
+            self.damage.packet(packet, refused=refused, shown=shown)
+            if packet is not None and refused is None and shown:
+                self.times.sent(packet, delayed=bool(self.stream.codec_context.has_b_frames))
             del packet
             while pictures:
                 self.damage.frame(pictures[0])
@@ -212,31 +217,11 @@ class _Pass:
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """Packets of the stream, then None to flush the decoder. Like FFmpeg's command line,
-        reading ends at the container's first error. An empty packet stands for a frame that the
-        recorder left out; given to the decoder it would end the video."""
-        read = 0
-        try:
-            for number, packet in enumerate(self._demux()):
-                if number == 0 and packet.has_sidedata("encryption_info"):
-                    raise UnsupportedVideo(f"{self.path}: encrypted; decrypt it first")
-                self.damage.places += packet.pos is not None
-                read += packet.size
-                check_end(read, self.size_bytes, self.path)
-                if packet.size:
-                    yield packet
-        except av.error.FFmpegError as error:
-            self.damage.stopped(reason(error))
+        reading ends at the container's first error."""
+        yield from self.demuxer.packets()
+        if self.demuxer.stopped is not None:
+            self.damage.stopped(self.demuxer.stopped)
         yield None
-
-    def _demux(self) -> Iterator[Packet[VideoStream]]:
-        """PyAV's demux loop knows the streams of its start only; it fails with IndexError when
-        another one turns up later, as in transport streams, and is started again."""
-        while True:
-            try:
-                yield from self.container.demux(self.stream)
-            except IndexError:
-                continue
-            return
 
     def _nothing(self) -> str:
         refused = self.events.corrupt_packets
@@ -289,5 +274,10 @@ def _notes(run: _Pass) -> Iterator[str]:
     aspect = fraction(stream.codec_context.sample_aspect_ratio)
     if aspect and aspect != 1:
         yield f"pixel aspect {aspect.numerator}:{aspect.denominator} is ignored"
+    if not knows_tags(first.color_trc, first.color_primaries):
+        yield (
+            f"colour tags that FFmpeg does not convert are ignored: transfer {first.color_trc}, "
+            f"primaries {first.color_primaries}"
+        )
     if first.interlaced_frame:
         yield "interlaced: fields are left woven together"

@@ -10,7 +10,6 @@ import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-import av.error
 import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -18,18 +17,16 @@ from numpy.typing import NDArray
 
 from tubelet.decode.clock import Clock
 from tubelet.decode.container import (
-    check_end,
     frame_rate,
     has_no_pts,
     open_container,
-    reason,
-    shows_a_frame,
     start_time,
     stream_seconds,
     time_base,
     video_stream,
 )
 from tubelet.decode.damage import promised_end
+from tubelet.decode.demux import Demuxer
 from tubelet.decode.holes import Holes
 from tubelet.errors import EmptyVideo
 from tubelet.machine.heartbeat import HEARTBEAT
@@ -87,6 +84,11 @@ class _Tally:
     first_key: int | None = None
     doubt: str | None = None
 
+    @property
+    def is_decode_order(self) -> bool:
+        """Every PTS is the DTS, as FLV's and some MP4 writers' are."""
+        return len(self.stamps) > 2 and self.stamps == self.places
+
     def doubts(self, why: str) -> None:
         self.doubt = self.doubt or why
 
@@ -99,17 +101,17 @@ def scan(path: str) -> Timeline:
         in_order = has_no_pts(container)
         start, (rate, _) = start_time(container), frame_rate(stream)
         tally = _Tally()
-        read, size = 0, os.stat(path).st_size
-        try:
-            for packet in container.demux(stream):
-                HEARTBEAT.beat()
-                read += packet.size
-                check_end(read, size, path)
-                if packet.size:
-                    tally.places.append(packet.dts)
-                    _count(packet, tally, codec=context.name, in_order=in_order)
-        except av.error.FFmpegError as error:
-            tally.doubts(f"reading ends early: {reason(error)}")
+        demuxer = Demuxer(container, stream, path)
+        for packet in demuxer.packets():
+            HEARTBEAT.beat()
+            tally.places.append(packet.dts)
+            _count(packet, tally, shown=demuxer.counter.shown(packet), in_order=in_order)
+        if demuxer.stopped is not None:
+            tally.doubts(f"reading ends early: {demuxer.stopped}")
+        if context.has_b_frames and not in_order and tally.is_decode_order:
+            tally.doubts("its timestamps are those of decoding, not of showing")
+        if demuxer.lost:
+            tally.doubts(f"{demuxer.lost} of the {demuxer.listed} frames of its index are missing")
         if not tally.stamps:
             raise EmptyVideo(f"{path}: its video stream has no packets")
         times, end = _times(tally, stream, start=start, rate=rate)
@@ -123,7 +125,7 @@ def scan(path: str) -> Timeline:
             height=context.height,
             codec=context.name,
             container=container.format.name,
-            size_bytes=size,
+            size_bytes=os.stat(path).st_size,
             exact=tally.doubt is None,
             reason=tally.doubt,
             stream_s=stream_seconds(stream),
@@ -160,17 +162,19 @@ def header_seconds(path: str) -> float | None:
         return whole / 1_000_000 if whole and whole > 0 else None
 
 
-def _count(packet: Packet[VideoStream], tally: _Tally, *, codec: str, in_order: bool) -> None:
+def _count(packet: Packet[VideoStream], tally: _Tally, *, shown: int, in_order: bool) -> None:
     if packet.is_corrupt:
         tally.doubts("a packet is marked as damaged")
-    if not shows_a_frame(packet, codec):
-        return
     stamp = packet.dts if in_order else packet.pts
     if not tally.started:
         tally.started = True
         tally.first_key = stamp
         if not packet.is_keyframe:
             tally.doubts("it does not start with a key frame")
+    if not shown:
+        return
+    if shown > 1:
+        tally.doubts("a packet holds several frames")
     if packet.is_discard:  # an edit list hides it
         tally.hidden += 1
         return
