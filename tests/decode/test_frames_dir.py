@@ -1,5 +1,10 @@
 """Folders of numbered frames that are not as they should be, and synthetic descriptions."""
 
+import struct
+import subprocess
+import sys
+import zlib
+
 import numpy as np
 import pytest
 
@@ -42,19 +47,80 @@ def test_other_files_in_the_folder_are_left_alone(tmp_path):
     ("names", "fps", "error", "words"),
     [
         ([], 25, EmptyVideo, "no frames in this folder"),
-        (["1.png"], None, UsageError, "--fps"),
+        (["1.png"], None, UsageError, "--frames-fps"),
         (["1.png"], 0, UsageError, "positive"),
         (["1.png"], float("nan"), UsageError, "positive"),
         (["1.png"], "fast", UsageError, "positive"),
+        (["1.png"], "1e-9", UsageError, "positive"),
         (["1.png", "01.png"], 25, NotAVideo, "same number"),
-        (["x_1.png", "y_1.png"], 25, NotAVideo, "several ways"),
-        (["1.png", "1.jpg"], 25, NotAVideo, "several ways"),
+        (["a_1.png", "b_1.png"], 25, NotAVideo, r"named in several ways \(a_N.png, b_N.png\)"),
+        (["x_1.png", "y_1.png"], 25, NotAVideo, "holds optical flow"),
+        (["1.png", "1.jpg"], 25, NotAVideo, "named in several ways"),
         (["first.png"], 25, NotAVideo, "must hold its number"),
     ],
 )
 def test_folders_that_are_refused(names, fps, error, words, tmp_path):
     with pytest.raises(error, match=words):
         open_video(fill(tmp_path, names), "frames", fps=fps)
+
+
+@pytest.mark.parametrize(
+    ("frames", "others", "pattern"),
+    [
+        # PHOENIX: the last digits are the same in every name
+        (["01_pid0_fn000001-0.png", "01_pid0_fn000002-0.png"], [], None),
+        # TSN, denseflow, mmaction2: flow lies beside the frames
+        (
+            ["img_00001.png", "img_00002.png"],
+            ["flow_x_00001.png", "flow_x_00002.png", "flow_y_00001.png", "flow_y_00002.png"],
+            None,
+        ),
+        (["i/000001.png", "i/000002.png"], ["u/000001.png", "v/000001.png"], None),
+        (["img_00001.png", "img_00002.png"], ["cover.png", "thumb_1.png"], "img_%05d.png"),
+        (["img_00001.png", "img_00002.png"], ["cover.png"], "img_{:05}.png"),
+        (["a1.png", "a2.png", "a10.png"], ["b1.png"], "a*.png"),
+        (["rgb/1.png", "rgb/2.png"], ["depth/1.png", "1.png"], "rgb/%d.png"),
+    ],
+)
+def test_which_files_are_the_frames(frames, others, pattern, tmp_path):
+    for folder in {(tmp_path / name).parent for name in [*frames, *others]}:
+        folder.mkdir(exist_ok=True)
+    fill(tmp_path, frames)
+    fill(tmp_path, others, size=(48, 32))
+    with open_video(tmp_path, "frames", fps=5, pattern=pattern) as video:
+        found = list(video.frames())
+        assert [read_number(f.rgb()) for f in found] == list(range(len(frames)))
+        assert found[1].time_s == pytest.approx(0.2)
+
+
+def test_a_stray_picture_is_named_with_the_way_out(tmp_path):
+    fill(tmp_path, ["img_00001.png", "img_00002.png", "cover.png"])
+    words = r"cover\.png: .*number.*--frames-pattern 'img_%d\.png'"
+    with pytest.raises(NotAVideo, match=words) as caught:
+        open_video(tmp_path, fps=25)
+    pattern = str(caught.value).split("'")[-2]
+    with open_video(tmp_path, fps=25, pattern=pattern) as video:
+        assert [read_number(f.rgb()) for f in video.frames()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "words"),
+    [
+        ("img_.png", UsageError, "one place for the number"),
+        ("img_%d_%d.png", UsageError, "one place"),
+        ("../img_%d.png", UsageError, "nothing outside the folder"),
+        ("/img_%d.png", UsageError, "nothing outside"),
+        ("img_%d", UsageError, "must end in one of"),
+        ("pic_%d.png", EmptyVideo, r"no file fits .*; it has img_1\.png"),
+        ("img_%03d.png", EmptyVideo, "no file fits"),
+        ("none/img_%d.png", EmptyVideo, "no file fits"),
+    ],
+)
+def test_patterns_that_are_refused(pattern, error, words, tmp_path):
+    with pytest.raises(error, match=words):
+        open_video(fill(tmp_path, ["img_1.png"]), fps=25, pattern=pattern)
+    with pytest.raises(UsageError, match="is for folders of frames"):
+        open_video("synthetic:", pattern="img_%d.png")
 
 
 def test_a_frame_of_another_size(tmp_path):
@@ -110,3 +176,58 @@ def test_the_orientation_of_a_photo_is_applied(orientation, turns, tmp_path):
         picture = next(iter(video.frames())).rgb()
         assert picture.shape == (video.info.height, video.info.width, 3)
     assert read_number(np.rot90(picture, -turns)) == 21
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, *chunks):
+    """A grey picture; only its head and what is asked for are real."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * (width + 1) * height) if width * height < 10_000 else b""
+    parts = [chunk(b"IHDR", head), *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+PEAK = """
+import gc, resource, sys
+from tubelet import open_video
+from tubelet.errors import UnsupportedVideo
+import tubelet.decode.frames_dir, tubelet.decode.pyav
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
+try:
+    with open_video(sys.argv[1], fps=25) as video:
+        print(*(frame.rgb().shape for frame in video.frames()))
+except UnsupportedVideo as error:
+    print(error)
+gc.collect()  # PyAV frees the name of a profile twice
+assert peak() - before < 64 * 1024, peak() - before
+"""
+
+
+def read_apart(folder):
+    """What a process of its own says of a folder; it fails when it takes 64 MB for that."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, folder], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_profiles_and_texts_of_any_size_are_left_alone(tmp_path):
+    bomb = zlib.compress(bytes(256 << 20), 1)
+    for number, kind in enumerate([b"iCCP", b"zTXt", b"iTXt"], 1):
+        before = b"\1\0\0\0" if kind == b"iTXt" else b"\0"
+        extra = chunk(kind, b"name\0" + before + bomb)
+        (tmp_path / f"{number}.png").write_bytes(png(8, 6, extra))
+    assert read_apart(tmp_path).count("(6, 8, 3)") == 3
+
+
+def test_a_picture_above_the_limit_is_not_decoded(tmp_path):
+    rows = zlib.compress(bytes(20_001 * 20_000), 1)
+    head = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows)
+    (tmp_path / "1.png").write_bytes(data + chunk(b"IEND", b""))
+    assert "20000x20000 is more than the limit" in read_apart(tmp_path)

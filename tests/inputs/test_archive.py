@@ -1,9 +1,11 @@
 """A tar of videos: nothing leaves it, nothing of it decides a path."""
 
+import gzip
 import io
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,3 +89,81 @@ def test_damaged_archives(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UsageError, match="not a readable tar"):
             collect([str(tmp_path / name)])
+
+
+def paxed(path, *members):
+    """(name, size in the header, data, pax headers) of each member."""
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, data, headers in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(data), headers
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def sparse(real):
+    return {
+        "GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(real),
+        "GNU.sparse.numblocks": "1", "GNU.sparse.map": "0,512",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("real", [64 << 20, 32 << 40])
+def test_a_member_of_holes_is_refused(tmp_path, real):
+    """Copying it wrote 32 TiB of zeros; the other members of the tar are extracted."""
+    good = video(tmp_path / "good.mp4").read_bytes()
+    holes = ("holes.mp4", b"x" * 512, sparse(real))
+    archive = paxed(tmp_path / "a.tar", holes, ("good.mp4", good, {}))
+    failed, heard = go([archive], tmp_path / "out")
+    assert (failed, heard.kinds()) == (1, {"holes": "failed", "good": "extracted"})
+    assert "holes.mp4: " in heard.outcomes[0].text
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+
+
+def test_a_sparse_member_with_few_holes_is_read(tmp_path):
+    """A recorder that reserves space leaves some."""
+    data = video(tmp_path / "good.mp4").read_bytes()
+    headers = sparse(len(data) + 1000) | {"GNU.sparse.map": f"0,{len(data)}"}
+    archive = paxed(tmp_path / "a.tar", ("good.mp4", data, headers))
+    with on_disk(Input("good", str(archive), member="good.mp4")) as path:
+        assert Path(path).read_bytes() == data + bytes(1000)
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "-1e400"])
+def test_times_that_are_none(tmp_path, mtime):
+    good = video(tmp_path / "good.mp4").read_bytes()
+    archive = paxed(tmp_path / "a.tar", ("good.mp4", good, {"mtime": mtime}))
+    failed, heard = go([archive], tmp_path / "out")
+    assert (failed, heard.kinds()) == (0, {"good": "extracted"})
+
+
+@pytest.mark.parametrize("size", ["9" * 25, "-512", "-1", "soon"])
+def test_sizes_that_are_none(tmp_path, size):
+    """Refused, or the member fails; a size that leads back was read for ever."""
+    archive = paxed(tmp_path / "a.tar", ("a.mp4", b"x" * 600, {"size": size}))
+    try:
+        items = collect([str(archive)])
+    except UsageError:
+        return
+    failed, _ = go(items, tmp_path / "out")
+    assert failed == 1
+
+
+def test_a_header_of_any_length(tmp_path):
+    """A megabyte of gzip may say that the name has gigabytes."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = tarfile.XHDTYPE, 1 << 30
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(info.tobuf() + bytes(1 << 20))
+    with pytest.raises(UsageError, match="a header of 1073741824 bytes"):
+        collect([str(tmp_path / "a.tar.gz")])
+
+
+def test_a_member_above_the_limit(tmp_path, monkeypatch):
+    archive = pack(tmp_path / "a.tar", "w", {"a.mp4": bytes(1000)})
+    monkeypatch.setenv("TUBELET_MAX_DOWNLOAD", "999")
+    with (
+        pytest.raises(VideoError, match="1000 bytes, the limit is 999"),
+        on_disk(Input("a", str(archive), member="a.mp4")),
+    ):
+        pass

@@ -37,12 +37,15 @@ def open_video(
     color: Color = "auto",
     threads: int = 1,
     fps: Fraction | float | str | None = None,
+    pattern: str | None = None,
 ) -> VideoReader:
     """Open a video file, a folder of numbered frames or a `synthetic:` description.
 
     backend: "auto" takes "frames" for a folder, "synthetic" for `synthetic:...`, else "pyav".
     threads: decoder threads; more than one may lose readable frames of a damaged video.
     fps: frame rate of a folder of frames (required there, refused elsewhere).
+    pattern: which files of such a folder are its frames, as in `img_%05d.jpg`; needed where they
+    have no numbers in common or are named in several ways.
     Close the reader, or use it in a `with` block.
 
     Raises VideoError (NotAVideo, EmptyVideo, UnsupportedVideo) for the file, UsageError for
@@ -56,6 +59,8 @@ def open_video(
         raise UsageError(f"threads must be 1 or more, not {threads}")
     if fps is not None and kind != "frames":
         raise UsageError(f"fps is for folders of frames; {name!r} has its own timestamps")
+    if pattern is not None and kind != "frames":
+        raise UsageError(f"pattern is for folders of frames; {name!r} is none")
     if kind == "synthetic":
         from tubelet.decode.synthetic import SyntheticReader
 
@@ -64,7 +69,7 @@ def open_video(
     if kind == "frames":
         from tubelet.decode.frames_dir import FramesReader
 
-        return FramesReader(name, fps=fps)
+        return FramesReader(name, fps=fps, pattern=pattern)
     _must_be_a_file(name)
     if kind == "torchcodec":
         from tubelet.decode.torchcodec import TorchcodecReader
@@ -76,14 +81,17 @@ def open_video(
 
 
 def scan_video(
-    path: str | os.PathLike[str], *, fps: Fraction | float | str | None = None
+    path: str | os.PathLike[str],
+    *,
+    fps: Fraction | float | str | None = None,
+    pattern: str | None = None,
 ) -> Timeline:
     """When the frames of an input appear, without decoding it; see scan.Timeline."""
     from tubelet.decode.scan import scan, timeline_of
 
     name = os.fspath(path)
     if _choose(name, "auto") != "pyav":
-        with open_video(name, fps=fps) as reader:
+        with open_video(name, fps=fps, pattern=pattern) as reader:
             return timeline_of(reader)
     _must_exist(name)
     _must_be_a_file(name)
@@ -91,7 +99,10 @@ def scan_video(
 
 
 def video_seconds(
-    path: str | os.PathLike[str], *, fps: Fraction | float | str | None = None
+    path: str | os.PathLike[str],
+    *,
+    fps: Fraction | float | str | None = None,
+    pattern: str | None = None,
 ) -> float:
     """How long an input is, by its header where that says it, else by its packets.
 
@@ -104,7 +115,7 @@ def video_seconds(
         promised = header_seconds(name)
         if promised is not None:
             return promised
-    return scan_video(name, fps=fps).end_s
+    return scan_video(name, fps=fps, pattern=pattern).end_s
 
 
 def _must_exist(name: str) -> None:

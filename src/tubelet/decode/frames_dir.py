@@ -1,42 +1,31 @@
 """A folder of numbered frames, as many data sets store their videos.
 
-    img_00001.jpg  img_00002.jpg  ...       or  1.png  2.png ... 10.png, in the order of numbers
-
-The number is the last group of digits of a name; everything around it must agree. Numbers that
-are not there are counted as missing frames; the frames that are there keep their own time,
-(number - first number) / fps. All pictures must have one size, after the turn that their EXIF
-orientation asks for.
+Which files are frames, and in which order, is in `frame_names.py`. Numbers that are not there are
+counted as missing frames; the frames that are there keep their own time, (number - first number) /
+fps. All pictures must have one size, after the turn that their EXIF orientation asks for.
 """
 
 from __future__ import annotations
 
-import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
 from av.video.frame import VideoFrame
 
 from tubelet.decode.container import MAX_PIXELS, check_size, reason
+from tubelet.decode.frame_names import DEMUXERS, numbered_files
 from tubelet.decode.picture import Orientation, ToRGB, orientation
-from tubelet.errors import EmptyVideo, NotAVideo, UsageError, VideoError
+from tubelet.errors import UsageError, VideoError
 from tubelet.types import DecodeEvents, Image, VideoInfo
 
-DEMUXERS = {
-    ".jpg": "jpeg_pipe",
-    ".jpeg": "jpeg_pipe",
-    ".png": "png_pipe",
-    ".webp": "webp_pipe",
-    ".bmp": "bmp_pipe",
-    ".ppm": "ppm_pipe",
-    ".tif": "tiff_pipe",
-    ".tiff": "tiff_pipe",
-}
-NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
+UNUSED_CHUNKS = (b"iCCP", b"zTXt", b"iTXt", b"tEXt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +43,11 @@ class PictureFrame:
 class FramesReader:
     """types.VideoReader of a folder. A picture is read from disk when `rgb()` is called."""
 
-    def __init__(self, path: str, *, fps: Fraction | float | str | None) -> None:
-        rate = _rate(path, fps)
-        self._files = numbered_files(Path(path))
+    def __init__(
+        self, path: str, *, fps: Fraction | float | str | None, pattern: str | None = None
+    ) -> None:
+        rate = rate_of(fps, where=path)
+        self._files = numbered_files(Path(path), pattern)
         self.events = DecodeEvents()
         number, first = self._files[0]
         picture = _decode(first)
@@ -125,53 +116,40 @@ class FramesReader:
         self.close()
 
 
-def numbered_files(folder: Path) -> list[tuple[int, Path]]:
-    """(number, file) of every picture, by number. Raises for none, or for two ways of naming."""
-    found: dict[tuple[str, str], list[tuple[int, Path]]] = {}
-    for file in folder.iterdir():
-        if file.suffix.lower() not in DEMUXERS or file.name.startswith(".") or not file.is_file():
-            continue
-        match = NUMBERED.fullmatch(file.stem)
-        if match is None:
-            raise NotAVideo(f"{file}: a frame's name must hold its number, as in img_00001.jpg")
-        before, number, after = match.groups()
-        found.setdefault((before, after + file.suffix.lower()), []).append((int(number), file))
-    if not found:
-        kinds = ", ".join(DEMUXERS)
-        raise EmptyVideo(f"{folder}: no frames in this folder (looked for {kinds})")
-    if len(found) > 1:
-        a, b, *_ = (f"{before}N{after}" for before, after in sorted(found))
-        raise NotAVideo(f"{folder}: frames named in several ways ({a}, {b}): one video per folder")
-    files = sorted(next(iter(found.values())))
-    for (number, one), (same, other) in pairwise(files):
-        if number == same:
-            raise NotAVideo(f"{folder}: {one.name} and {other.name} have the same number")
-    return files
-
-
-def _rate(path: str, fps: Fraction | float | str | None) -> Fraction:
+def rate_of(fps: Fraction | float | str | None, *, where: str) -> Fraction:
+    """Frames per second as a fraction. UsageError, which begins with `where`, for none."""
     if fps is None:
-        raise UsageError(f"{path}: a folder of frames has no frame rate: say which (fps, --fps)")
+        raise UsageError(
+            f"{where}: a folder of frames has no frame rate: say which (fps, --frames-fps)"
+        )
     try:
         rate = Fraction(fps)
     except (ValueError, ZeroDivisionError, OverflowError):
         rate = Fraction(0)
-    if rate <= 0:
-        raise UsageError(f"{path}: fps {fps!r} is not a positive number")
-    return rate.limit_denominator(1_000_000)
+    rate = rate.limit_denominator(1_000_000)
+    if not 0 < rate <= 1_000_000:
+        raise UsageError(
+            f"{where}: fps {str(fps)[:60]!r} is not a positive number (of at most 1000000)"
+        )
+    return rate
 
 
 def _decode(path: Path) -> VideoFrame:
     """One picture file -> one frame, in the picture's own pixel format."""
+    limit: Any = {"max_pixels": str(MAX_PIXELS)}  # PyAV's stub says list[str]
+    kind = DEMUXERS[path.suffix.lower()]
     try:
+        file: Any = _plain_png(path) if kind == "png_pipe" else f"file:{path.absolute()}"
         with av.open(
-            f"file:{path.absolute()}",
-            format=DEMUXERS[path.suffix.lower()],
+            file,
+            format=kind,
             container_options={"protocol_whitelist": "file"},
+            # Opening decodes the picture to learn its format, before the next line looks at it.
+            stream_options=[limit],
         ) as container:
             stream = container.streams.video[0]
             check_size(stream.width, stream.height, str(path))
-            stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+            stream.codec_context.options = limit
             stream.thread_type, stream.thread_count = "NONE", 1
             frame = next(container.decode(stream))
     except (OSError, av.error.FFmpegError, StopIteration, IndexError) as error:
@@ -179,3 +157,25 @@ def _decode(path: Path) -> VideoFrame:
     if frame.is_corrupt:
         raise VideoError(f"{path}: this frame is damaged")
     return frame
+
+
+def _plain_png(path: Path) -> BytesIO:
+    """A PNG without its colour profile and texts, which change no pixel of ours.
+
+    FFmpeg unpacks them before it looks at the picture, without a limit, and PyAV frees the name of
+    a profile twice. UnsupportedVideo for a picture above the size limit.
+    """
+    data = path.read_bytes()
+    if data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        check_size(width, height, str(path))
+    kept, view, at = BytesIO(), memoryview(data), 8
+    kept.write(view[:at])
+    while at + 8 <= len(data):
+        size, kind = struct.unpack(">I4s", view[at : at + 8])
+        end = at + 12 + size  # length, kind, contents, checksum
+        if kind not in UNUSED_CHUNKS:
+            kept.write(view[at:end])
+        at = end
+    kept.seek(0)
+    return kept
