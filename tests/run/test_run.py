@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -241,7 +242,8 @@ def test_frame_folders(tmp_path):
         for i, frame in enumerate(container.decode(video=0)):
             with open(folder / f"{i:05d}.png", "wb") as file:
                 write_png(file, frame.to_ndarray(format="rgb24"))
-    failed, heard = go([tmp_path / "frames"], tmp_path / "out", frame_rate=Fraction(25))
+    inputs = collect([str(tmp_path / "frames")], frames_fps=Fraction(25))
+    failed, heard = go(inputs, tmp_path / "out")
     assert (failed, heard.kinds()) == (0, {"clip.x": "extracted"})
     stored = load(tmp_path / "out/clip.x.json")
     assert stored.end_s[-1] == pytest.approx(9 / 25)
@@ -249,8 +251,16 @@ def test_frame_folders(tmp_path):
     assert failed == 1
     assert failures(tmp_path / "out2")["clip.x"]["stage"] == "open"
     os.unlink(folder / "00003.png")
-    _, heard = go([tmp_path / "frames"], tmp_path / "out", frame_rate=Fraction(25))
+    _, heard = go(inputs, tmp_path / "out")
     assert heard.kinds() == {"clip.x": "extracted"}
+    assert go(inputs, tmp_path / "out")[1].kinds() == {"clip.x": "skipped"}
+    # Another rate, or other files as frames, give other rows.
+    slow = [replace(inputs[0], fps=Fraction(3))]
+    assert go(slow, tmp_path / "out")[1].kinds() == {"clip.x": "extracted"}
+    assert load(tmp_path / "out/clip.x.json").end_s[-1] == pytest.approx(9 / 3)
+    few = [replace(slow[0], pattern="0000%d.png")]
+    assert go(few, tmp_path / "out")[1].kinds() == {"clip.x": "extracted"}
+    assert go(slow, tmp_path / "out")[1].kinds() == {"clip.x": "extracted"}
 
 
 def test_nothing_is_left_behind(videos, tmp_path):

@@ -13,10 +13,12 @@ from tubelet.cli.options import (
     DEFAULT_MODEL,
     DEVICE,
     FLOW_OPTIONS,
+    FRAME_OPTIONS,
     VIEW_OPTIONS,
     WEIGHTS,
     WINDOW_OPTIONS,
     flow_of,
+    inputs_of,
     stacked,
     view_of,
     windows_of,
@@ -30,7 +32,7 @@ from tubelet.errors import TubeletError, UsageError
 @WEIGHTS
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--views", help="TxS: the reference's T temporal x S spatial views, e.g. 10x3.")
-@stacked(WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
+@stacked(FRAME_OPTIONS, WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video on stdout.")
 @DEBUG
@@ -41,12 +43,13 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     """
     from tubelet.extraction.classify import Classifier, parse_views
     from tubelet.extraction.extractor import Options
-    from tubelet.inputs import collect
     from tubelet.models.registry import create_model
 
     views = parse_views(choices["views"]) if choices["views"] else None
     weights = {"weights": choices["weights"]} if choices["weights"] else {}
-    items = collect(inputs)
+    items = inputs_of(
+        inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
+    )
     model = create_model(choices["model"], **weights)
     classifier = Classifier(
         model,

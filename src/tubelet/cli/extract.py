@@ -16,12 +16,14 @@ from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
     FLOW_OPTIONS,
+    FRAME_OPTIONS,
     MODELS,
     PRESET,
     VIEW_OPTIONS,
     WEIGHTS,
     WINDOW_OPTIONS,
     flow_of,
+    inputs_of,
     stacked,
     typed,
     view_of,
@@ -29,7 +31,6 @@ from tubelet.cli.options import (
     with_preset,
 )
 from tubelet.cli.places import Out
-from tubelet.clips.windows import parse_fps
 from tubelet.errors import UsageError
 from tubelet.store.remote.objects import ObjectFolder
 
@@ -42,7 +43,7 @@ from tubelet.store.remote.objects import ObjectFolder
 @MODELS
 @PRESET
 @WEIGHTS
-@stacked(WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
+@stacked(FRAME_OPTIONS, WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
 @click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto")
 @click.option("--taps", default="pool", show_default=True, help="Comma-separated taps.")
 @click.option("--keep", type=click.Choice(["clip", "time", "space-time"]), default="clip")
@@ -142,7 +143,7 @@ from tubelet.store.remote.objects import ObjectFolder
 @DEBUG
 def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -> int:
     """Features of INPUTS: files, folders, globs, lists (.txt, .csv, .jsonl with id, start, end),
-    URLs, tar archives, folders of frames (with --fps).
+    URLs, tar archives, folders of frames (with --frames-fps).
 
     One <id>.npy [N, D] and one <id>.json per video. A second run does what is missing; runs that
     share OUT share the work.
@@ -152,7 +153,6 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
     choices = with_preset(choices)
     from tubelet.cli.interrupt import GracefulStop
     from tubelet.cli.progress import Progress
-    from tubelet.inputs import collect, is_frame_folder
     from tubelet.models.device import device_list, faster_precision
     from tubelet.run.processes.start import warm_up
     from tubelet.run.run import Job, run
@@ -160,21 +160,18 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
     from tubelet.store.folder import codec_of
 
     codec_of(choices["fmt"])
-    frame_rate = parse_fps(choices["fps"])
-    for path in inputs:
-        if frame_rate is None and os.path.isdir(path) and is_frame_folder(Path(path)):
-            raise UsageError(f"{path} is a folder of frames: say how fast they were, --fps 25")
     devices = device_list(choices["device"])
     job = Job.to(
         out,
-        collect(inputs),
+        inputs_of(
+            inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
+        ),
         fmt=choices["fmt"],
         overwrite=choices["overwrite"],
         strict=choices["strict"],
         fail_fast=choices["fail_fast"],
         retry_failed=choices["retry_failed"],
         workers=choices["workers"],
-        frame_rate=frame_rate,
         debug_frames=choices["debug_frames"],
         debug=choices["debug"],
         shard=parse_shard(choices["shard"]) if choices["shard"] else None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tubelet.cli.options import DEBUG
+from tubelet.cli.options import DEBUG, FRAME_OPTIONS, inputs_of, stacked
 from tubelet.cli.output import echo_json
 from tubelet.cli.places import OnDisk
 from tubelet.clips.windows import parse_fps
@@ -43,6 +43,7 @@ SUFFIXES = {"npz": ".flow.npz", "safetensors": ".flow.safetensors", "video": ".f
     show_default=True,
     help="uint8: 256 levels from -20 to 20 pixels, as the reference's files.",
 )
+@stacked(FRAME_OPTIONS)
 @click.option("--fps", default="native", show_default=True, help="native, or a rate such as 25.")
 @click.option("--short-side", type=click.IntRange(16, 4096), default=256, show_default=True)
 @click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto")
@@ -67,13 +68,14 @@ def command(inputs: tuple[str, ...], out: Path, **choices: Any) -> int:
     """
     from tubelet.flow.base import flow_config
     from tubelet.flow.pool import shared_pool
-    from tubelet.inputs import collect
     from tubelet.store.folder import check_id
 
     config = flow_config(choices["method"], rounding=choices["rounding"])
     shared_pool(config)  # what is missing is told before any video is opened
     parse_fps(choices["fps"])
-    items = collect(inputs)
+    items = inputs_of(
+        inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
+    )
     for item in items:
         check_id(item.id)
     failed = 0
@@ -106,14 +108,16 @@ def one_video(
     from tubelet.extraction.recording import source_facts
     from tubelet.flow.files import write
     from tubelet.flow.pool import shared_pool
-    from tubelet.inputs.local import on_disk
+    from tubelet.inputs import on_disk, part_facts
     from tubelet.store.folder import read_record, write_json
 
     view = ViewConfig(choices["short_side"], 1, (), ())
     target = out / f"{item.id}{SUFFIXES[choices['fmt']]}"
     sidecar = out / f"{item.id}.flow.json"
-    folder_rate = parse_fps(choices["fps"]) if Path(item.path).is_dir() else None
-    with on_disk(item) as path, open_video(path, color=choices["color"], fps=folder_rate) as reader:
+    with (
+        on_disk(item) as path,
+        open_video(path, color=choices["color"], fps=item.fps, pattern=item.pattern) as reader,
+    ):
         record: dict[str, Any] = {
             "id": item.id,
             "file": target.name,
@@ -121,7 +125,7 @@ def one_video(
             "size": list(fitted_size(reader.info.height, reader.info.width, view)),
             "fps": choices["fps"],
             "color": choices["color"],
-            "range_s": [item.start_s, item.end_s],
+            **part_facts(item),
             "video": {**source_facts(reader.info), "source": item.shown},
         }
         if choices["fmt"] == "video":
@@ -147,12 +151,12 @@ def pairs_of(
     """(time_s, packed flow) of every pair of the timeline."""
     from tubelet.clips.modality import each_pair, open_source, select
     from tubelet.clips.transform import ViewConfig
+    from tubelet.inputs import seconds_of_range
 
     source = open_source(config, reader.info, color=choices["color"], cache=choices["flow_cache"])
     view = ViewConfig(choices["short_side"], 1, (), ())
-    shots = select(reader.frames(), item.start_s, item.end_s)
-    fps = None if Path(item.path).is_dir() else parse_fps(choices["fps"])
-    return each_pair(shots, source, view=view, fps=fps)
+    shots = select(reader.frames(), *seconds_of_range(item, reader.info.path))
+    return each_pair(shots, source, view=view, fps=parse_fps(choices["fps"]))
 
 
 def write_video(
@@ -178,6 +182,6 @@ def write_video(
             count += 1
             yield colour(field, full=choices["full_speed"])
 
-    rate = None if Path(reader.info.path).is_dir() else parse_fps(choices["fps"])
+    rate = parse_fps(choices["fps"])
     encode(pictures(), target, encoding=Encoding(fps=rate or reader.info.fps))
     return count

@@ -14,6 +14,7 @@ from tubelet.clips.transform import ViewConfig, view_config
 from tubelet.clips.windows import WindowConfig, parse_fps
 from tubelet.errors import UsageError
 from tubelet.flow.base import FlowConfig, flow_config
+from tubelet.inputs.types import Input
 from tubelet.types import ClipSpec
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -82,6 +83,33 @@ FLOW_OPTIONS: list[Decorator] = [
     ),
     click.option("--flow-cache", type=click.Path(path_type=Path), help="Keep flows here."),
 ]
+
+
+FRAME_OPTIONS: list[Decorator] = [
+    click.option(
+        "--frames-fps",
+        metavar="RATE",
+        help="Rate of folders of frames; a list may give each its own (column fps).",
+    ),
+    click.option(
+        "--frames-pattern",
+        metavar="NAME",
+        help="Which files of such a folder are its frames, as in img_%05d.jpg. [by their numbers]",
+    ),
+]
+
+
+def inputs_of(
+    arguments: Sequence[str], *, frames_fps: str | None, frames_pattern: str | None
+) -> list[Input]:
+    """`inputs.collect` for these options. UsageError for a folder of frames without a rate."""
+    from tubelet.decode.frames_dir import rate_of
+    from tubelet.inputs import check_rates, collect
+
+    rate = None if frames_fps is None else rate_of(frames_fps, where="--frames-fps")
+    items = collect(arguments, frames_fps=rate, frames_pattern=frames_pattern)
+    check_rates(items)
+    return items
 
 
 def typed(name: str) -> bool:

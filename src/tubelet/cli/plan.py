@@ -20,11 +20,13 @@ from tubelet.cli.options import (
     DEBUG,
     DEFAULT_MODEL,
     FLOW_OPTIONS,
+    FRAME_OPTIONS,
     MODELS,
     PRESET,
     VIEW_OPTIONS,
     WINDOW_OPTIONS,
     flow_of,
+    inputs_of,
     stacked,
     view_of,
     windows_of,
@@ -34,6 +36,7 @@ from tubelet.cli.output import echo_json
 from tubelet.clips.transform import ViewConfig
 from tubelet.clips.windows import WindowConfig
 from tubelet.errors import TubeletError, UsageError
+from tubelet.inputs.types import Input
 from tubelet.types import ClipSpec, VideoInfo, Window
 
 
@@ -41,7 +44,7 @@ from tubelet.types import ClipSpec, VideoInfo, Window
 @click.argument("inputs", nargs=-1, required=True)
 @MODELS
 @PRESET
-@stacked(WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
+@stacked(FRAME_OPTIONS, WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
 @click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
 @click.option("--rows", is_flag=True, help="Every row with its frames and times.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video and model.")
@@ -53,7 +56,7 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
 
     Example: tubelet plan videos/ -m i3d_inception.k400 --stride 16 --rows
     """
-    from tubelet.inputs import collect, on_disk
+    from tubelet.inputs import on_disk
 
     choices = with_preset(choices)
     names = choices["models"] or (DEFAULT_MODEL,)
@@ -68,10 +71,13 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     size = 4 if choices["dtype"] == "float32" else 2
     failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
     work = dict.fromkeys(names, 0)
-    for item in collect(inputs):
+    items = inputs_of(
+        inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
+    )
+    for item in items:
         try:
             with on_disk(item) as path:
-                facts = timeline_facts(path, item.start_s, item.end_s, choices["fps"])
+                facts = timeline_facts(path, item)
         except UsageError:
             raise
         except TubeletError as error:
@@ -193,16 +199,13 @@ def duration(estimates: Sequence[Estimate]) -> str:
     return f"about {seconds:.0f} seconds on this CPU ({basis})"
 
 
-def timeline_facts(
-    path: str, start_s: float | None, end_s: float | None, fps: str
-) -> dict[str, Any]:
-    """When the frames of [start_s, end_s) appear, from packets only."""
-    from pathlib import Path
-
+def timeline_facts(path: str, item: Input) -> dict[str, Any]:
+    """When the frames of an input's part appear, from packets only; the video is at `path`."""
     from tubelet.decode.base import scan_video
+    from tubelet.inputs import seconds_of_range
 
-    folder_rate = fps if Path(path).is_dir() and fps != "native" else None
-    found = scan_video(path, fps=folder_rate)
+    found = scan_video(path, fps=item.fps, pattern=item.pattern)
+    start_s, end_s = seconds_of_range(item, path)
     times = [float(t) for t in found.times_s]
     inside = [
         i

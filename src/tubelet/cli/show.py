@@ -42,7 +42,7 @@ def command(path: str, as_json: bool, debug: bool) -> None:
     if Path(path).is_dir():
         raise UsageError(
             f"{path} is a folder; name a video or a feature file in it, or ask `tubelet status` "
-            "about an output folder, `tubelet plan --fps 25` about a folder of frames"
+            "about an output folder, `tubelet plan --frames-fps 25` about a folder of frames"
         )
     suffix = Path(path).suffix
     if suffix in OTHERS and os.path.isfile(path):

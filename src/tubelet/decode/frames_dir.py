@@ -17,6 +17,7 @@ from typing import Any
 
 import av
 import av.error
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from tubelet.decode.container import MAX_PIXELS, check_size, reason
@@ -142,11 +143,13 @@ def _decode(path: Path) -> VideoFrame:
         file: Any = _plain_png(path) if kind == "png_pipe" else f"file:{path.absolute()}"
         with av.open(
             file,
+            "r",
             format=kind,
             container_options={"protocol_whitelist": "file"},
             # Opening decodes the picture to learn its format, before the next line looks at it.
             stream_options=[limit],
         ) as container:
+            assert isinstance(container, InputContainer)
             stream = container.streams.video[0]
             check_size(stream.width, stream.height, str(path))
             stream.codec_context.options = limit

@@ -14,7 +14,7 @@ from tubelet.clips.windows import WindowConfig
 from tubelet.decode.base import open_video
 from tubelet.errors import EmptyVideo, UsageError
 from tubelet.extraction.extractor import Extractor, Options, gather_rows
-from tubelet.inputs import Input, on_disk
+from tubelet.inputs import Input, on_disk, seconds_of_range
 from tubelet.models.class_names import FILES, labels
 from tubelet.types import VideoReader
 
@@ -68,8 +68,8 @@ class Classifier:
     def _windows(self, item: Input, top: int) -> tuple[list[dict[str, Any]], np.ndarray]:
         windows: list[dict[str, Any]] = []
         logits: list[np.ndarray] = []
-        with on_disk(item) as path, open_video(path) as reader:
-            for _, rows in gather_rows(reader, [self.extractor], item.start_s, item.end_s):
+        with on_disk(item) as path, open_video(path, fps=item.fps, pattern=item.pattern) as reader:
+            for _, rows in gather_rows(reader, [self.extractor], *seconds_of_range(item, path)):
                 for row in rows:
                     values = self._logits(row.pixels)
                     logits.append(values)
@@ -105,7 +105,7 @@ class Classifier:
         view = replace(self.extractor.view, crops=spatial)
         if spatial == 3:
             view = replace(view, short_side=view.crop)
-        with on_disk(item) as path, open_video(path) as reader:
+        with on_disk(item) as path, open_video(path, fps=item.fps, pattern=item.pattern) as reader:
             n = sum(1 for _ in reader.frames())
             if n == 0:
                 raise EmptyVideo(f"{item.path}: no frame could be decoded")

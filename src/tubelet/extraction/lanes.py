@@ -155,5 +155,7 @@ class Here:
 @contextmanager
 def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[Here]:
     """Decode the whole video in this process, in one pass."""
-    with open_video(source.path, color=lanes[0].color, fps=source.fps) as reader:
+    with open_video(
+        source.path, color=lanes[0].color, fps=source.fps, pattern=source.pattern
+    ) as reader:
         yield Here(reader, source, lanes, tally)

@@ -22,9 +22,10 @@ from tubelet.types import DecodeEvents, Features, VideoInfo
 
 @dataclass(frozen=True)
 class Source:
-    """What to read: a path, the part [start_s, end_s) of it, the rate of a folder of frames.
+    """What to read: a path, and the part [start_s, end_s) of it.
 
-    name: what progress calls it.
+    fps, pattern: of a folder of frames, its rate and which files are its frames. name: what
+    progress calls it.
     """
 
     path: str
@@ -32,6 +33,7 @@ class Source:
     end_s: float | None = None
     fps: Fraction | None = None
     name: str = ""
+    pattern: str | None = None
 
 
 @dataclass

@@ -7,7 +7,14 @@
 
 from tubelet.inputs.collect import Input, check_rates, collect, is_frame_folder
 from tubelet.inputs.find_source import find_source
-from tubelet.inputs.local import fingerprint, on_disk, sampled, source_size
+from tubelet.inputs.local import (
+    fingerprint,
+    on_disk,
+    part_facts,
+    sampled,
+    seconds_of_range,
+    source_size,
+)
 from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 
 __all__ = [
@@ -20,6 +27,8 @@ __all__ = [
     "fingerprint",
     "is_frame_folder",
     "on_disk",
+    "part_facts",
     "sampled",
+    "seconds_of_range",
     "source_size",
 ]

@@ -36,8 +36,7 @@ OTHER_NAMES = {
     "time_start t_start tstart t0 begin begin_s begin_time onset from",
     "end": "end end_s end_sec end_secs end_second end_seconds end_time endtime time_end t_end tend "
     "t1 stop stop_s stop_time finish offset to",
-    "start_frame": "start_frame startframe frame_start first_frame begin_frame start_f "
-    "f_start f0",
+    "start_frame": "start_frame startframe frame_start first_frame begin_frame start_f f_start f0",
     "stop_frame": "stop_frame stopframe end_frame endframe frame_end last_frame frame_stop "
     "f_end f1",
     "fps": "fps frame_rate framerate rate frames_fps video_fps",

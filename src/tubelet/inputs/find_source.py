@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ def find_source(record: Mapping[str, Any], roots: Sequence[str | Path] = ()) -> 
         if not os.path.exists(path):
             continue
         item = Input(identity, path, start_s, end_s, member)
+        if os.path.isdir(path):
+            rate = Fraction(record.get("fps_exact") or record["fps"])
+            item = replace(item, fps=rate, pattern=record.get("frames_pattern"))
         if record.get("fingerprint") is not None:
             with closing(Openers()) as openers:
                 mark = fingerprint(item, openers)

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tubelet.config import stable_hash
+from tubelet.decode.base import scan_video
 from tubelet.errors import VideoError
 from tubelet.inputs.archive import Archive
 from tubelet.inputs.object_store import facts as object_facts
@@ -90,6 +91,40 @@ def sampled(file: IO[bytes]) -> str:
         file.seek(start)
         digest.update(file.read(SAMPLE))
     return digest.hexdigest()[:16]
+
+
+def part_facts(item: Input) -> dict[str, Any]:
+    """What tells rows of one part, rate or choice of frames from those of another; for sidecars."""
+    facts: dict[str, Any] = {}
+    if item.start_frame is None and item.stop_frame is None:
+        facts["range_s"] = [item.start_s, item.end_s]
+    else:
+        facts["range_frames"] = [item.start_frame, item.stop_frame]
+    if item.fps is not None:  # a folder of frames
+        facts |= {"fps_exact": str(item.fps), "frames_pattern": item.pattern}
+    return facts
+
+
+def seconds_of_range(item: Input, path: str) -> tuple[float | None, float | None]:
+    """[start_s, end_s) of an input's part, on the clock of the video at `path`.
+
+    A range of frames becomes the times at which they appear, read from the packets. VideoError
+    where the video has no frame `start_frame`.
+    """
+    if item.start_frame is None and item.stop_frame is None:
+        return item.start_s, item.end_s
+    found = scan_video(path, fps=item.fps, pattern=item.pattern)
+    first, stop = item.start_frame or 0, item.stop_frame
+    if first >= found.frames:
+        raise VideoError(
+            f"{item.shown}: frame {first} is asked for, and there are {found.frames} frames"
+        )
+    start_s = None if item.start_frame is None else float(found.times_s[first])
+    if stop is None:
+        return start_s, None
+    if stop < found.frames:
+        return start_s, float(found.times_s[stop])
+    return start_s, found.end_s + float((stop - found.frames) / found.fps)
 
 
 @contextmanager

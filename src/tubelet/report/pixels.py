@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +56,26 @@ def rows_of(
     item = find_source(record, roots)
     left = set(wanted)
     frames = record.get("first_last_frame")
-    with on_disk(item) as path:
-        rate = Fraction(record["fps_exact"]) if Path(path).is_dir() else None
-        with open_video(path, color=lane.color, fps=rate) as reader:
-            for _, row in each_row(reader, [lane], item.start_s, item.end_s, Tally()):
-                index = row.window.index
-                if index not in left:
-                    continue
-                own = [row.window.own[0], row.window.own[-1]]
-                known = index < len(record["start_s"])
-                if (
-                    not known
-                    or abs(row.start_s - record["start_s"][index]) > SLACK_S
-                    or (frames and frames[index] != own)
-                ):
-                    raise VideoError(f"it decodes differently now: row {index} is another one")
-                yield row
-                left.discard(index)
-                if not left:
-                    return
+    with (
+        on_disk(item) as path,
+        open_video(path, color=lane.color, fps=item.fps, pattern=item.pattern) as reader,
+    ):
+        for _, row in each_row(reader, [lane], item.start_s, item.end_s, Tally()):
+            index = row.window.index
+            if index not in left:
+                continue
+            own = [row.window.own[0], row.window.own[-1]]
+            known = index < len(record["start_s"])
+            if (
+                not known
+                or abs(row.start_s - record["start_s"][index]) > SLACK_S
+                or (frames and frames[index] != own)
+            ):
+                raise VideoError(f"it decodes differently now: row {index} is another one")
+            yield row
+            left.discard(index)
+            if not left:
+                return
     if left:
         raise VideoError(f"it decodes differently now: row {min(left)} is missing")
 

@@ -134,8 +134,11 @@ def planned(
     source: str, record: Mapping[str, Any], config: WindowConfig
 ) -> tuple[list[tuple[float, float]], bool]:
     """(start_s, end_s) of every row, from packets only; whether that is exact."""
-    rate = Fraction(record.get("fps_exact") or record["fps"])
-    found = scan_video(source, fps=rate if Path(source).is_dir() else None)
+    rate, pattern = None, None
+    if Path(source).is_dir():
+        rate = Fraction(record.get("fps_exact") or record["fps"])
+        pattern = record.get("frames_pattern")
+    found = scan_video(source, fps=rate, pattern=pattern)
     start_s, end_s = record.get("range_s") or (None, None)
     times = [float(t) for t in found.times_s]
     ends = [*times[1:], found.end_s]

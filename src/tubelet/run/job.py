@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -34,11 +33,11 @@ class Job:
 
     strict: a damaged video fails. fail_fast: stop at the first failure. retry_failed: only inputs
     that are in failures.jsonl. workers: processes; each has as many threads as this one, so that
-    the bytes do not depend on their number. frame_rate: of frame folders. debug_frames:
-    contact sheets per video. debug: tracebacks with the failures. shard: only this share of the
-    inputs. devices: where the workers' models run, in turn; () for where they are. timeout: seconds
-    without a frame or row after which the process that reads a video is killed and the video fails;
-    the videos are then always read in other processes than this one. None or 0: no limit.
+    the bytes do not depend on their number. debug_frames: contact sheets per video. debug:
+    tracebacks with the failures. shard: only this share of the inputs. devices: where the workers'
+    models run, in turn; () for where they are. timeout: seconds without a frame or row after which
+    the process that reads a video is killed and the video fails; the videos are then always read in
+    other processes than this one. None or 0: no limit.
     store: where OUT is, when that is no disk; `out` is then the spool (`Job.to`).
     """
 
@@ -50,7 +49,6 @@ class Job:
     fail_fast: bool = False
     retry_failed: bool = False
     workers: int = 1
-    frame_rate: Fraction | None = None
     debug_frames: int = 0
     debug: bool = False
     shard: Shard | None = None

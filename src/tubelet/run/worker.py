@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from tubelet.clips.gather import Row
@@ -17,7 +16,7 @@ from tubelet.extraction.batches import Batches, Forward
 from tubelet.extraction.extractor import record_video
 from tubelet.extraction.lanes import Opening, open_here
 from tubelet.extraction.recording import Fault, Recording, Source, Tally
-from tubelet.inputs import Input, fingerprint, on_disk
+from tubelet.inputs import Input, fingerprint, on_disk, part_facts, seconds_of_range
 from tubelet.inputs.local import Openers
 from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.prefetch import prefetch
@@ -183,7 +182,7 @@ class Worker:
         """The lanes that have no complete features of this very source."""
         if self.job.overwrite:
             return list(range(len(self.folders)))
-        expected: dict[str, Any] = {"range_s": [item.start_s, item.end_s]}
+        expected: dict[str, Any] = part_facts(item)
         if mark is not None:
             expected["fingerprint"] = mark
         if self.job.strict:
@@ -199,7 +198,6 @@ class Worker:
     def _extract(self, item: Input, lanes: list[int], mark: str | None) -> None:
         """Read a video to its end. Its rows may wait in the batches afterwards."""
         tally, recordings = Tally(stage="fetch"), []
-        rate = self.job.frame_rate if Path(item.path).is_dir() else None
 
         def watch(lane: int, row: Row[Prepared]) -> None:
             if row.window.index < self.job.debug_frames:
@@ -209,8 +207,9 @@ class Worker:
             place, opening = self._reach(item)
             with HEARTBEAT.expected("fetch"), TIMER.entering("fetch", place) as path:
                 tally.enter("open")
+                span = seconds_of_range(item, path)
                 recordings = record_video(
-                    Source(path, item.start_s, item.end_s, rate, item.id),
+                    Source(path, *span, item.fps, item.id, item.pattern),
                     self._batches,
                     lanes=lanes,
                     spool=self.job.out,
@@ -252,7 +251,7 @@ class Worker:
         if self.job.strict and facts["damaged"]:
             damage = DamagedVideo(f"{item.shown}: {warnings} (--strict)")
             return Fault("decode", damage, facts["decoded_frames"] - 1)
-        facts |= {"source": item.shown, "fingerprint": video.mark}
+        facts |= {**part_facts(item), "source": item.shown, "fingerprint": video.mark}
         try:
             with TIMER.timed("store"):
                 self.folders[lane].put(item.id, recording.arrays, recording.times(), facts)

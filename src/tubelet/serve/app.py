@@ -217,7 +217,7 @@ def _add_media(app: FastAPI, site: Site) -> None:
     def make_preview(key: str) -> dict[str, Any]:
         record = site.record(key)
         item = site.sources.find(record)
-        return site.previews.start(key, item, record.get("fps_exact")).record()
+        return site.previews.start(key, item).record()
 
     @app.get("/api/videos/{key}/preview")
     def preview_state(key: str) -> dict[str, Any]:

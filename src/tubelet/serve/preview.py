@@ -5,7 +5,6 @@ Made from the very frames that rows are made of, at most 30 per second, without 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -55,15 +54,15 @@ class Previews:
         with self._lock:
             return self._known.get(name)
 
-    def start(self, name: str, item: Input, fps: str | None) -> Preview:
-        """name: what to call it, our own word. fps: of a folder of frames."""
+    def start(self, name: str, item: Input) -> Preview:
+        """name: what to call it, our own word."""
         with self._lock:
             known = self._known.get(name)
             if known is not None and known.state != "failed":
                 self._known.move_to_end(name)
                 return known
             preview = self._known[name] = Preview()
-        self._one.submit(self._make, name, preview, item, fps)
+        self._one.submit(self._make, name, preview, item)
         return preview
 
     def path(self, name: str) -> Path:
@@ -73,12 +72,13 @@ class Previews:
         self._closed = True
         self._one.shutdown(cancel_futures=True)
 
-    def _make(self, name: str, preview: Preview, item: Input, fps: str | None) -> None:
+    def _make(self, name: str, preview: Preview, item: Input) -> None:
         def heard(done: Any) -> None:
             preview.done = float(done)
 
         child = Child(preview_main, self._room)
-        order = [item.path, str(self.path(name)), fps]
+        fps = None if item.fps is None else str(item.fps)
+        order = [item.path, str(self.path(name)), fps, item.pattern]
         try:
             problem = child.ask(
                 order, limit_s=self._limit_s, heard=heard, stopped=lambda: self._closed
@@ -108,22 +108,26 @@ class Previews:
 
 
 def preview_main(line: ChildEnd, room: int) -> None:
-    """The child: [source, target, fps] -> None, or what went wrong."""
+    """The child: [source, target, fps, pattern] -> None, or what went wrong."""
     bound(memory=MEMORY, file_bytes=room)
-    for source, target, fps in line.orders():
+    for source, target, fps, pattern in line.orders():
         try:
-            make_preview(source, Path(target), fps=fps, line=line)
+            make_preview(source, Path(target), fps=fps, pattern=pattern, line=line)
             line.end(None)
         except (TubeletError, OSError, MemoryError) as error:
             line.end(str(error) or type(error).__name__)
 
 
 def make_preview(
-    source: str, target: Path, *, fps: str | None, line: ChildEnd | None = None
+    source: str,
+    target: Path,
+    *,
+    fps: str | None,
+    pattern: str | None = None,
+    line: ChildEnd | None = None,
 ) -> None:
     """Encode a small copy whose seconds are those of the source."""
-    rate = Fraction(fps) if fps and os.path.isdir(source) else None
-    with open_video(source, fps=rate) as reader:
+    with open_video(source, fps=fps, pattern=pattern) as reader:
         info = reader.info
         shrink = min(1.0, SIDE / max(info.width, info.height))
         size = (even(info.width * shrink), even(info.height * shrink))

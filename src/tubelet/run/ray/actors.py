@@ -20,7 +20,7 @@ from tubelet.extraction.batches import Batches
 from tubelet.extraction.extractor import Extractor, record_video
 from tubelet.extraction.lanes import Lane, Opening
 from tubelet.extraction.recording import Recording, Source, Tally
-from tubelet.inputs import Input, fingerprint
+from tubelet.inputs import Input, fingerprint, part_facts, seconds_of_range
 from tubelet.inputs.local import Openers
 from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.prefetch import prefetch
@@ -197,7 +197,7 @@ class ModelWorker:
         opening, marks = self._opening(item, part=part, store=store)
         try:
             recordings = record_video(
-                Source(item.path, item.start_s, item.end_s, name=item.id),
+                Source(item.path, *seconds_of_range(item, item.path), name=item.id),
                 batches, spool=self._job.out, opening=opening, ahead=prefetch,
             )  # fmt: skip
             batches.flush()
@@ -230,12 +230,13 @@ class ModelWorker:
     def _store(self, item: Input) -> PartStore:
         mark = fingerprint(item, self._openers)
         recipes = [folder.recipe_hash for folder in self._folders]
-        key = [item.id, mark, item.start_s, item.end_s, recipes, self._part_s]
+        key = [item.id, mark, part_facts(item), recipes, self._part_s]
         return PartStore(self._job.out, key)
 
     def _cut(self, item: Input) -> tuple[PartStore, list[Any]]:
         store, lanes = self._store(item), [e.lane for e in self._extractors]
-        return store, store.plan(item.path, lanes, item.start_s, item.end_s, part_s=self._part_s)
+        span = seconds_of_range(item, item.path)
+        return store, store.plan(item.path, lanes, *span, part_s=self._part_s)
 
     def _reach(self, item: Input) -> tuple[AbstractContextManager[str], Opening]:
         return nullcontext(item.path), self._opening(item)[0]

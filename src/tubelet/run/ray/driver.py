@@ -66,7 +66,7 @@ class Driver:
         """The number of failed inputs."""
         self._stopping = stopping
         job, note = self._job, self._report.note
-        seconds = lengths(job.inputs, job.frame_rate, limit=job.timeout, note=note)
+        seconds = lengths(job.inputs, limit=job.timeout, note=note)
         self._left.extend(groups(self._job.inputs, seconds, self._part_s, workers))
         try:
             self._processes = [

@@ -12,7 +12,6 @@ import signal
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.run.processes.start import outlive_nobody
 
 
-def seconds_of(item: Input, frame_rate: Fraction | None = None) -> float | None:
+def seconds_of(item: Input) -> float | None:
     """Seconds that an input, or the part of it that is asked for, lasts.
 
     None where its file would have to be fetched first (a URL, a member of a tar) and for a file
@@ -36,18 +35,14 @@ def seconds_of(item: Input, frame_rate: Fraction | None = None) -> float | None:
             return None
         if item.start_s is not None and item.end_s is not None:
             return item.end_s - item.start_s
-        rate = frame_rate if Path(item.path).is_dir() else None
-        length = video_seconds(item.path, fps=rate)
+        length = video_seconds(item.path, fps=item.fps, pattern=item.pattern)
     except (TubeletError, OSError):
         return None
     end = length if item.end_s is None else min(item.end_s, length)
     return max(0.0, end - (item.start_s or 0.0))
 
 
-def reader(
-    pipe: Connection, cells: Any, items: Mapping[int, Input], frame_rate: Fraction | None,
-    at_once: int,
-) -> None:  # fmt: skip
+def reader(pipe: Connection, cells: Any, items: Mapping[int, Input], at_once: int) -> None:
     """A process: `seconds_of` each, `at_once` of them at a time. items: by their places, by which
     they are told of. cells: of its pulse."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
@@ -62,7 +57,7 @@ def reader(
 
     def read(place: int) -> None:
         tell("begun", place, None)
-        tell("read", place, seconds_of(items[place], frame_rate))
+        tell("read", place, seconds_of(items[place]))
 
     with HEARTBEAT.expected("open"), ThreadPoolExecutor(at_once) as pool:
         list(pool.map(read, items))

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from fractions import Fraction
 
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
@@ -32,7 +31,6 @@ NAMED = 5
 
 def lengths(
     items: Sequence[Input],
-    frame_rate: Fraction | None = None,
     *,
     limit: float | None = None,
     note: Callable[[str], None] | None = None,
@@ -42,8 +40,8 @@ def lengths(
     note: is told what was given up."""
     if not limit or not items:
         with ThreadPoolExecutor(READERS) as pool:
-            return list(pool.map(lambda item: seconds_of(item, frame_rate), items))
-    watch = _Watch(items, frame_rate, limit)
+            return list(pool.map(seconds_of, items))
+    watch = _Watch(items, limit)
     found = watch.read()
     if watch.lost and note is not None:
         named = [f"{items[k].shown} ({why})" for k, why in list(watch.lost.items())[:NAMED]]
@@ -56,8 +54,8 @@ class _Watch:
     """Reads in a process that is ended and replaced when nothing moves. lost: why an input's
     length is not known, by its place."""
 
-    def __init__(self, items: Sequence[Input], frame_rate: Fraction | None, limit: float) -> None:
-        self._items, self._rate, self._limit = items, frame_rate, limit
+    def __init__(self, items: Sequence[Input], limit: float) -> None:
+        self._items, self._limit = items, limit
         self._found: dict[int, float | None] = {}
         self.lost: dict[int, str] = {}
 
@@ -98,7 +96,7 @@ class _Watch:
         ours, theirs = context.Pipe(duplex=False)
         cells = context.RawArray("q", CELLS)
         items: Mapping[int, Input] = {k: self._items[k] for k in places}
-        args = (theirs, cells, items, self._rate, at_once)
+        args = (theirs, cells, items, at_once)
         process = context.Process(target=headers.reader, args=args, daemon=True)
         process.start()
         theirs.close()
@@ -132,7 +130,7 @@ def share_of(job: Job, report: Reporter) -> tuple[Job, dict[str, str]]:
     """The job of its shard alone, longest videos first, and what is recorded of that."""
     if job.shard is None:
         return job, {}
-    seconds = lengths(job.inputs, job.frame_rate, limit=job.timeout, note=report.note)
+    seconds = lengths(job.inputs, limit=job.timeout, note=report.note)
     shares = assign(seconds, job.shard.count)
     mine = shares[job.shard.index]
     plan = plan_hash([item.id for item in job.inputs], shares)
