@@ -33,9 +33,9 @@ def features(n=5, shape=(4,), *, seed=0, source="none.mp4", start_s=0.0, step_s=
     )
 
 
-def make_folder(path, videos, *, recipe=RECIPE):
+def make_folder(path, videos, *, recipe=RECIPE, fmt="npy"):
     """videos: {id: Features}."""
-    folder = open_folder(path, recipe=recipe, run={"device": "cpu"}, fmt="npy", overwrite=False)
+    folder = open_folder(path, recipe=recipe, run={"device": "cpu"}, fmt=fmt, overwrite=False)
     for identity, rows in videos.items():
         folder.write(identity, rows)
     return path

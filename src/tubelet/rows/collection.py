@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -30,6 +31,7 @@ from tubelet.rows.similarity import normalise
 from tubelet.store.folder import json_bytes
 from tubelet.store.ids import HIDDEN
 from tubelet.store.listing import Finished, read_folder
+from tubelet.store.named_files import hidden_folder
 
 SCHEMA = 1
 TIMES = ("start_s", "end_s", "center_s")
@@ -122,7 +124,7 @@ def load_collection(out: str | Path, *, cache: bool = True) -> Collection:
         return _read(folder, key, place)
     if cache:
         with suppress(OSError):
-            place.mkdir(parents=True, exist_ok=True)
+            hidden_folder(folder.path, ROWS)
             _build(folder, key, place)
             return _read(folder, key, place)
     try:
@@ -133,8 +135,13 @@ def load_collection(out: str | Path, *, cache: bool = True) -> Collection:
         raise StoreError(f"the rows of {folder.path} cannot be put together: {error}") from error
 
 
+ROWS = "rows"
+OURS = re.compile(r"[0-9a-f]{16}\.(f32|npz|codes\.npy|index\.npz)")
+"""Names of the files in the cache; nothing else is ever removed there."""
+
+
 def _cache_folder(out: Path) -> Path:
-    return out / HIDDEN / "rows"
+    return out / HIDDEN / ROWS
 
 
 def _key(folder: Finished) -> str:
@@ -198,7 +205,7 @@ def _build(folder: Finished, key: str, place: Path) -> None:
             **{name: np.concatenate(column) for name, column in zip(TIMES, times, strict=True)},
         }
         np.savez(index, **arrays)
-        old = [p for p in place.iterdir() if p.is_file() and not p.name.startswith(key)]
+        old = [p for p in place.iterdir() if OURS.fullmatch(p.name) and p.name[:16] != key]
         os.replace(raw, place / f"{key}.f32")
         os.replace(index, place / f"{key}.npz")  # last: its presence says that both are there
         for path in old:

@@ -33,6 +33,7 @@ from tubelet.errors import RecipeMismatch, StoreError, UsageError, did_you_mean
 from tubelet.machine.atomic import atomic_file
 from tubelet.store.formats.rows import Rows
 from tubelet.store.ids import RESERVED, check_id, check_ids
+from tubelet.store.named_files import is_inside, named_file, named_files
 from tubelet.types import Features
 
 __all__ = ["CODECS", "RESERVED", "Folder", "check_id", "check_ids", "load", "open_folder"]
@@ -90,9 +91,10 @@ class Folder:
         files = self.promised(read_record(self.sidecar(identity)), expected)
         try:
             return bool(files) and all(
-                sha256_of(self.path / name) == digest for name, digest in files.items()
+                sha256_of(named_file(self.path, name, by=identity)) == digest
+                for name, digest in files.items()
             )
-        except OSError:
+        except (OSError, StoreError):
             return False
 
     def promised(
@@ -282,16 +284,14 @@ def load(path: str | Path, *, verify: bool = True) -> Features:
     path = Path(path)
     sidecar = _sidecar_of(path)
     record = read_record(sidecar)
-    if record is None or not {"files", "id", *TIMES} <= set(record):
+    if record is None or not {"files", "id", *TIMES} <= set(record) or not _is_id(record["id"]):
         raise StoreError(f"{path}: no readable {sidecar.name} beside it; is this a feature file?")
     root = sidecar
     for _ in PurePosixPath(record["id"]).parts:
         root = root.parent
     arrays: dict[str, NDArray[Any]] = {}
-    for name, digest in record["files"].items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise StoreError(f"{sidecar}: names a file outside of its folder: {name!r}")
-        file = root / name
+    for name, digest in named_files(record, record["id"], by=sidecar).items():
+        file = named_file(root, name, by=sidecar)
         if not file.is_file() or (verify and sha256_of(file) != digest):
             raise StoreError(f"{file}: missing or damaged (sha256 differs); extract it again")
         arrays |= {kind or _kind(name): a for kind, a in _read(file).items()}
@@ -302,6 +302,10 @@ def load(path: str | Path, *, verify: bool = True) -> Features:
     times = {name: np.asarray(record.pop(name), np.float64) for name in TIMES}
     logits = arrays.pop("logits", None)
     return Features(arrays.pop("pool"), **times, provenance=record, taps=arrays, logits=logits)
+
+
+def _is_id(identity: Any) -> bool:
+    return isinstance(identity, str) and is_inside(identity)
 
 
 def _read(file: Path) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,9 @@ from tubelet.config import differences
 from tubelet.errors import RecipeMismatch, StoreError, UsageError
 from tubelet.machine.atomic import atomic_file
 from tubelet.store.folder import RECIPE, json_bytes, write_json
+from tubelet.store.ids import check_id
 from tubelet.store.listing import Finished, read_failures, read_folder
+from tubelet.store.named_files import named_file, named_files
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def merge(sources: Sequence[Path], dest: Path) -> Merged:
     same: list[str] = []
     damaged: dict[str, str] = {}
     for identity, owner in owners.items():
+        check_id(identity)
         if owner.path.resolve() == dest.resolve():
             same.append(identity)
             continue
@@ -116,8 +119,10 @@ def _copy(owner: Finished, identity: str, dest: Path) -> None:
     record = owner.video(identity)
     if record.get("recipe") != owner.recipe_hash:
         raise StoreError(f"{owner.sidecar(identity)}: made by another recipe; extract it again")
-    for name, digest in record["files"].items():
-        _copy_file(owner.path / name, dest / name, digest)
+    sidecar = owner.sidecar(identity)
+    for name, digest in named_files(record, identity, by=sidecar).items():
+        source = named_file(owner.path, name, by=sidecar)
+        _copy_file(source, named_file(dest, name, by=sidecar), digest)
     write_json(dest / f"{identity}.json", record)
 
 

@@ -80,6 +80,22 @@ def write(
 
 
 def read(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays by name."""
-    with h5py.File(path, "r") as source:
-        return {str(name): np.asarray(source[name]) for name in source}
+    """All arrays by name. ValueError for what no writer of ours makes and a stranger could: links
+    and external or virtual storage (they read other files), more numbers than the file has room.
+    """
+    room = path.stat().st_size
+    found: dict[str, NDArray[Any]] = {}
+    with h5py.File(path, "r", locking=False) as source:
+        for name in source:
+            if not isinstance(source.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{name!r} is a link to elsewhere")
+            dataset = source[name]
+            if not isinstance(dataset, h5py.Dataset):
+                raise ValueError(f"{name!r} is no dataset")
+            if dataset.external or dataset.is_virtual:
+                raise ValueError(f"{name!r} is stored in another file")
+            room -= dataset.nbytes
+            if dataset.dtype.kind not in "fiu" or room < 0:
+                raise ValueError(f"{name!r}: {dataset.shape} {dataset.dtype} is not in the file")
+            found[str(name)] = np.asarray(dataset)
+    return found

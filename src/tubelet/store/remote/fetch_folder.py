@@ -18,7 +18,8 @@ from tubelet.machine.atomic import TEMPORARY, maker_lives, temporary_name
 from tubelet.machine.cache import cache_folder
 from tubelet.store.failures import NAME
 from tubelet.store.folder import CODECS, RECIPE, json_bytes
-from tubelet.store.remote.objects import ObjectFolder, StoredObject, is_inside
+from tubelet.store.named_files import is_inside
+from tubelet.store.remote.objects import ObjectFolder, StoredObject
 from tubelet.store.remote.spool import ObjectFailures
 
 HIDDEN = ".tubelet"

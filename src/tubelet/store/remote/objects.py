@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from tubelet.errors import StoreError, UsageError
 from tubelet.machine.heartbeat import HEARTBEAT
+from tubelet.store.named_files import is_inside
 
 EXTRAS = {"s3": "s3", "gs": "gs", "hdfs": "hdfs"}
 """Scheme -> the extra that brings what fsspec needs for it."""
@@ -61,12 +62,6 @@ def beating() -> Any:
     from fsspec.callbacks import Callback
 
     return Callback(hooks={"beat": lambda *_args, **_kwargs: HEARTBEAT.beat()})
-
-
-def is_inside(name: str) -> bool:
-    """Whether a relative name with slashes stays in its folder, on every system."""
-    parts = name.split("/")
-    return not ({"", ".", ".."} & set(parts) or "\\" in name or "\0" in name or ":" in parts[0])
 
 
 @dataclass(frozen=True)

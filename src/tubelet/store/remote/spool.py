@@ -31,7 +31,8 @@ from tubelet.machine.cache import cache_folder
 from tubelet.store.failures import NAME, Failure, Failures
 from tubelet.store.folder import RECIPE, Folder, json_bytes, open_folder, read_record
 from tubelet.store.formats.rows import Rows
-from tubelet.store.remote.objects import ObjectFolder, is_inside
+from tubelet.store.named_files import is_inside
+from tubelet.store.remote.objects import ObjectFolder
 
 FAILURES = ".tubelet/failures"
 
