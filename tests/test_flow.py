@@ -1,7 +1,11 @@
 """Optical flow itself: known motion, the way into [-1, 1], parallel pairs, what is missing."""
 
+import ctypes
+import platform
+import subprocess
 import sys
 import types
+from importlib.metadata import PackageNotFoundError
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 import moving
 from tubelet.errors import UnknownName, UsageError, VideoError
+from tubelet.flow import opencv
 from tubelet.flow.base import METHODS, FlowConfig, create_method, flow_config, pack, unpack
 from tubelet.flow.color_wheel import colour, wheel
 from tubelet.flow.opencv import grayscale
@@ -206,3 +211,62 @@ def test_the_colour_wheel():
     assert down[0] > down[2]
     assert left[2] > left[0]
     assert beyond == [191, 0, 0]
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+@pytest.mark.parametrize("size", [(16, 200), (30, 191), (12, 300), (31, 400), (9, 1000)])
+def test_dis_of_wide_low_pictures(preset, size):
+    """OpenCV reads outside the picture and the process dies; moved by a pixel, flow says so."""
+    code = (
+        "import sys, numpy as np\n"
+        "from tubelet.flow.base import create_method, flow_config\n"
+        "h, w = map(int, sys.argv[2:])\n"
+        "wide = np.random.default_rng(0).integers(0, 256, (h // 4 + 2, w // 4 + 2), np.uint8)\n"
+        "wide = np.kron(wide, np.ones((4, 4), np.uint8))\n"
+        "dis = create_method(flow_config(f'dis:preset={sys.argv[1]}'))\n"
+        "field = dis(wide[:h, 1 : w + 1].copy(), wide[:h, :w].copy())\n"
+        "assert field.shape == (h, w, 2) and np.isfinite(field).all()\n"
+        "assert 0.5 < np.median(field[..., 0]) < 1.5, np.median(field[..., 0])\n"
+    )
+    arguments = [preset, *map(str, size)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr or done.returncode
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the mode's number")
+@pytest.mark.skipif(sys.platform == "win32", reason="C's functions have other names there")
+@pytest.mark.parametrize("method", ["dis", "farneback", "tvl1:outer=2,inner=5"])
+def test_flow_does_not_depend_on_the_rounding_mode_of_others(method):
+    """Some library in a mixed run leaves it changed, and new threads inherit it."""
+    c = ctypes.CDLL(None)
+    compute = create_method(flow_config(method))
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 64, 96), np.uint8)
+    wanted = compute(a, b)
+    upward = 0x800  # FE_UPWARD
+    try:
+        assert c.fesetround(upward) == 0
+        found = compute(a, b)
+        assert c.fegetround() == upward, "the caller's mode comes back"
+    finally:
+        c.fesetround(0)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_several_cv2_over_each_other_are_named(caplog, monkeypatch):
+    known = {"opencv-python": "4.10.0", "opencv-contrib-python-headless": "4.11.0"}
+
+    def version(name):
+        if name not in known:
+            raise PackageNotFoundError(name)
+        return known[name]
+
+    monkeypatch.setattr(opencv, "version", version)
+    opencv._tell_of_several.cache_clear()
+    for _ in range(2):
+        create_method(flow_config("dis"))
+    opencv._tell_of_several.cache_clear()
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "opencv-contrib-python-headless 4.11.0, opencv-python 4.10.0" in told
+    assert "uninstall all of them, then pip install 'tubelet[flow]'" in told

@@ -19,6 +19,7 @@ _PUBLIC = {
     "WindowConfig": "tubelet.clips.windows",
     "create_model": "tubelet.models.registry",
     "extract": "tubelet.extraction.extractor",
+    "from_frames": "tubelet.decode.from_frames",
     "inflate": "tubelet.models.weights.inflate",
     "list_models": "tubelet.models.registry",
     "load": "tubelet.store.folder",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tubelet.clips.windows import WindowConfig as WindowConfig
     from tubelet.clips.windows import plan_windows as plan_windows
     from tubelet.decode.base import open_video as open_video
+    from tubelet.decode.from_frames import from_frames as from_frames
     from tubelet.errors import TubeletError as TubeletError
     from tubelet.extraction.extractor import Extractor as Extractor
     from tubelet.extraction.extractor import Options as Options
@@ -51,6 +53,7 @@ __all__ = [
     "__version__",
     "create_model",
     "extract",
+    "from_frames",
     "inflate",
     "list_models",
     "load",

@@ -33,7 +33,7 @@ from tubelet.clips.transform import (
     uncropped,
 )
 from tubelet.clips.windows import WindowConfig
-from tubelet.errors import VideoError
+from tubelet.errors import UsageError, VideoError
 from tubelet.flow.base import FlowConfig, unpack
 from tubelet.flow.color_wheel import colour
 from tubelet.flow.flow_cache import VideoCache, content_of
@@ -195,6 +195,8 @@ def open_source(
     pool = shared_pool(config)
     if cache is None:
         return FlowSource(pool, path=info.path)
+    if info.backend == "memory":
+        raise UsageError(f"a flow cache is for videos on a disk, not for {info.path}")
     facts = {
         "schema": 1,
         "video_sha256": content_of(info.path),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tubelet.decode.types import Color
 from tubelet.errors import UnknownName, UsageError, VideoError, did_you_mean
@@ -31,7 +31,7 @@ SYNTHETIC = "synthetic:"
 
 
 def open_video(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | VideoReader,
     backend: str = "auto",
     *,
     color: Color = "auto",
@@ -40,6 +40,8 @@ def open_video(
     pattern: str | None = None,
 ) -> VideoReader:
     """Open a video file, a folder of numbered frames or a `synthetic:` description.
+
+    What is a reader already (`from_frames`) is given back.
 
     backend: "auto" takes "frames" for a folder, "synthetic" for `synthetic:...`, else "pyav".
     threads: decoder threads; more than one may lose readable frames of a damaged video.
@@ -51,6 +53,8 @@ def open_video(
     Raises VideoError (NotAVideo, EmptyVideo, UnsupportedVideo) for the file, UsageError for
     the arguments.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        return _as_reader(path, backend=backend, fps=fps, pattern=pattern)
     name = os.fspath(path)
     kind = _choose(name, backend)
     if color not in get_args(Color):
@@ -78,6 +82,19 @@ def open_video(
     from tubelet.decode.pyav import PyAVReader
 
     return PyAVReader(name, color=color, threads=threads)
+
+
+def _as_reader(video: Any, *, backend: str, **of_folders: object) -> VideoReader:
+    """UsageError for what is neither a path nor a reader, and for options that it would ignore."""
+    if not all(hasattr(video, name) for name in ("info", "events", "frames", "close")):
+        raise UsageError(
+            f"{type(video).__name__} is no path; for frames in memory: "
+            "tubelet.from_frames(frames, fps=25)"
+        )
+    given = [name for name, value in of_folders.items() if value is not None]
+    if given or backend != "auto":
+        raise UsageError(f"{(given or ['backend'])[0]} is for paths; this video is open already")
+    return video
 
 
 def scan_video(

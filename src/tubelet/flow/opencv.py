@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Any, Literal
 
@@ -10,9 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tubelet.errors import UsageError
+from tubelet.flow.rounding import to_nearest
 from tubelet.flow.types import Field, FlowMethod, Setting
 
+log = logging.getLogger("tubelet")
+
 INSTALL = "pip install 'tubelet[flow]'"
+DISTRIBUTIONS = (
+    "opencv-contrib-python-headless", "opencv-contrib-python", "opencv-python-headless",
+    "opencv-python",
+)  # fmt: skip
+DIS_PATCH = 8
+"""Side of the patches that DIS matches, at every scale."""
 
 
 def load_cv2(method: str) -> ModuleType:
@@ -30,7 +43,27 @@ def load_cv2(method: str) -> ModuleType:
             f"{INSTALL}; or choose --flow dis or --flow farneback"
         )
     cv2.setNumThreads(1)
+    _tell_of_several()
     return cv2
+
+
+@cache
+def _tell_of_several() -> None:
+    """Names every distribution that brought a cv2, once, where there are several: their files lie
+    over each other, and which build runs depends on the order of installation."""
+    found = [f"{d} {v}" for d in DISTRIBUTIONS if (v := _version(d)) is not None]
+    if len(found) > 1:
+        log.warning(
+            "several distributions install cv2 over each other: %s; uninstall all of them, then %s",
+            ", ".join(found), INSTALL,
+        )  # fmt: skip
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def grayscale() -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
@@ -59,7 +92,8 @@ class OpenCVFlow:
 
     def __call__(self, previous: NDArray[np.uint8], following: NDArray[np.uint8]) -> Field:
         try:
-            return self._compute(previous, following)
+            with to_nearest():
+                return self._compute(previous, following)
         except self._refusal as error:
             height, width = previous.shape
             raise UsageError(
@@ -111,9 +145,32 @@ def _dis(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
     def compute(a: Any, b: Any) -> Any:
         # Likewise: pictures too small for the preset lower its finest scale.
         solver.setFinestScale(finest)
-        return solver.calc(a, b, None)
+        rows = _rows_that_dis_needs(*a.shape, finest=finest)
+        if rows <= a.shape[0]:
+            return solver.calc(a, b, None)
+        edge = (0, rows - a.shape[0], 0, 0, cv2.BORDER_REPLICATE)
+        field = solver.calc(cv2.copyMakeBorder(a, *edge), cv2.copyMakeBorder(b, *edge), None)
+        return np.ascontiguousarray(field[: a.shape[0]])
 
     return compute
+
+
+def _rows_that_dis_needs(height: int, width: int, *, finest: int) -> int:
+    """Rows below which OpenCV's DIS reads outside the picture.
+
+    Where the picture is too small for the finest scale, OpenCV chooses scales by the width alone
+    (dis_flow.cpp, autoSelectPatchSizeAndScales); those of a wide low picture then have fewer rows
+    than a patch, and the process crashes. With a patch of rows at the finest scale it does not
+    choose.
+    """
+    coarsest = min(
+        int(math.log2(max(height, width) / (4 * DIS_PATCH)) + 0.5),
+        int(math.log2(min(height, width) / DIS_PATCH)),
+    )
+    if coarsest >= finest:
+        return height
+    chosen = max(0, math.floor(math.log2(2 * width / (5 * DIS_PATCH))))
+    return height if height >> chosen >= DIS_PATCH else max(height, DIS_PATCH << finest)
 
 
 def _farneback(cv2: Any, settings: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
