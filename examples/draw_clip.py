@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from math import cos, pi, sin
+from pathlib import Path
 
 import numpy as np
 
@@ -93,4 +94,6 @@ def frames(scenes: tuple = (juggling, pendulum, juggling, skipping)) -> Iterator
 
 
 if __name__ == "__main__":
-    encode(frames(), sys.argv[1], encoding=Encoding("h264"))
+    clip = Path(sys.argv[1])
+    clip.parent.mkdir(parents=True, exist_ok=True)
+    encode(frames(), clip, encoding=Encoding("h264"))
