@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VIDEO ?=
 
-.PHONY: demo test check changelog package matrix docs conformance fuzz kills soak memory bench scale experiments clean
+.PHONY: demo test check changelog package matrix docs coverage mutate conformance fuzz kills soak memory bench scale experiments clean
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,15 @@ package: $(VENV)/.dev       ## wheel and sdist into dist/, checked; every verb i
 matrix: $(VENV)/.dev        ## the tests with the lowest and the newest releases of everything (gigabytes); LEGS="lowest 3.12 3.13"
 	$(BIN)/python -m pip install --quiet uv
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/matrix.py $(LEGS)
+
+coverage: $(VENV)/.dev      ## branches that the tests run, with a floor (slower than `make test`)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+mutate: $(VENV)/.dev        ## changes of the source that no test notices (hours); UNITS="windows gather", SAMPLE=40
+	$(BIN)/python -m tools.mutate $(UNITS) $(if $(SAMPLE),--sample $(SAMPLE))
 
 docs: $(VENV)/.user         ## the site, into site/; tutorials are executed
 	$(BIN)/python -m pip install --quiet --group docs
