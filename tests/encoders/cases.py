@@ -2,7 +2,7 @@
 
 A case's numbers lie in tests/data/encoders/NAME.npz, with the names and shapes of the weights as
 the other implementation has them; `numbers.py` reads and writes them, `peers.py` runs the others.
-Weights and clips are drawn by tests/conformance/fill.py from those names.
+Weights and clips are drawn by tubelet/bench/filled.py from those names.
 """
 
 from collections.abc import Mapping

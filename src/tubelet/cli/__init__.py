@@ -39,6 +39,7 @@ VERBS = {
     "show": "a video's streams and timing, or a feature file's rows and provenance",
     "train": "train or fine-tune as a recipe says",
     "evaluate": "accuracy of a model on labelled videos",
+    "check": "whether this installation computes the reference's numbers",
     "bench": "what this machine can do, what networks make of it, and what to run",
     "probe": "how well stored features tell labels",
 }
