@@ -59,6 +59,20 @@ FAMILY_MAY_IMPORT = {
         "mvit",
     },
     "two_stream": {"blocks.layers", "i3d"},
+    "videomae": {
+        "blocks.layers",
+        "blocks.mvit_schedule",
+        "blocks.pooling_attention",
+        "blocks.positions",
+        "blocks.vit",
+    },
+    "vjepa2": {
+        "blocks.layers",
+        "blocks.mvit_schedule",
+        "blocks.pooling_attention",
+        "blocks.positions",
+        "blocks.vit",
+    },
     "blocks/layers": set(),
     "blocks/nonlocal_block": {"blocks.layers"},
     "blocks/resnet": {"blocks.nonlocal_block"},
@@ -66,6 +80,7 @@ FAMILY_MAY_IMPORT = {
     "blocks/positions": {"blocks.mvit_schedule"},
     "blocks/pooling_attention": {"blocks.layers", "blocks.mvit_schedule", "blocks.positions"},
     "blocks/reversible": set(),
+    "blocks/vit": {"blocks.mvit_schedule", "blocks.pooling_attention", "blocks.positions"},
 }
 
 FILES = sorted(SRC.rglob("*.py"))

@@ -79,6 +79,15 @@ SYSTEMS = {
         "ip_csn_r152_32x2.k400_ig65m_mm1", "ir_csn_r101_32x2.k400_ptv",
     ),
     "s3d": ("s3d.k400_tv", "s3d_milnce.howto100m"),
+    "vjepa2": (
+        "vjepa2_l_256.vm22m", "vjepa2_h_256.vm22m", "vjepa2_g_256.vm22m", "vjepa2_g_384.vm22m",
+        "vjepa2_l_256.ssv2_hf", "vjepa2_1_b_384.vm22m", "vjepa2_1_l_384.vm22m",
+        "vjepa2_1_g_384.vm22m", "vjepa2_1_gigantic_384.vm22m",
+    ),
+    "videomae": (
+        "videomae_b_16x4.k400", "videomae_l_16x4.k400", "videomae_b_16x4.ssv2",
+        "videomae_v2_s_16x4.k710", "videomae_v2_b_16x4.k710", "videomae_v2_g_16x4.k710",
+    ),
 }  # fmt: skip
 
 MAIN = (

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from tubelet.errors import WeightsError
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
-from tubelet.models.weights.files.checkpoint import load_checkpoint
+from tubelet.models.weights.files.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layouts import staged
 from tubelet.models.weights.layouts.base import CheckpointLayout
 from tubelet.models.weights.load import find_layout
 from tubelet.types import ClipSpec
 
-TRANSFORMERS = ("mvit", "revmvit")
+PLAIN = ("videomae", "vjepa2")
+"""Plain transformers, whose layouts start with their names."""
+TRANSFORMERS = ("mvit", "revmvit", *PLAIN)
 STAGED = ("r2plus1d", "csn", "s3d")
 CONVOLUTIONS = ("resnet3d", "slowfast", "x3d", *STAGED)
 
@@ -31,15 +33,33 @@ def identify(path: str | Path) -> str:
     """A name for `create_model` whose network takes this checkpoint as it is.
 
     Networks that differ in their clips only share their weights' names and shapes; the first of
-    them is given. Raises WeightsError.
+    them is given. Networks that differ in their heads do so too, but compute other numbers from the
+    same file: they are named, and none is given. Raises WeightsError.
     """
-    checkpoint = load_checkpoint(path)
+    return network_of(load_checkpoint(path))
+
+
+def network_of(checkpoint: Checkpoint) -> str:
+    """`identify`, of what was read from a file."""
+    path = checkpoint.path
     layout = find_layout(checkpoint)
     tensors = {key: value.to("meta") for key, value in checkpoint.tensors.items()}
+    found: dict[int, str] = {}
     for name, family, config in _candidates(layout, tensors):
         with torch.device("meta"):
-            if fits(family.build(config), layout, tensors):
-                return name
+            if not fits(family.build(config), layout, tensors):
+                continue
+        if not hasattr(config, "sizes"):
+            return name
+        found.setdefault(config.sizes.heads, name)
+    if len(found) > 1:
+        raise WeightsError(
+            f"{path}: the file cannot tell how many heads its attention has, and other heads give "
+            "other numbers; name the network with --model: "
+            + ", ".join(f"{name} ({heads} heads)" for heads, name in found.items())
+        )
+    for name in found.values():
+        return name
     raise WeightsError(
         f"{path}: layout {layout.name}, but no network of the table has exactly these weights; "
         "name the network with --model"
@@ -62,7 +82,7 @@ def _candidates(
         if table.archs[arch] not in families:
             continue
         family, config = config_of(arch, entry)
-        plain = replace(config, num_classes=1, activation="none")
+        plain = replace(config, num_classes=min(config.num_classes, 1), activation="none")
         if table.archs[arch] in CONVOLUTIONS:
             clip = ClipSpec(1, 1, 1, 1, channels=config.clip.channels, alpha=config.clip.alpha)
             plain = replace(plain, clip=clip, **({"head": None} if hasattr(plain, "head") else {}))
@@ -81,6 +101,9 @@ def _families(layout: CheckpointLayout, keys: Mapping[str, Tensor]) -> tuple[str
         return STAGED
     if "i3d" in layout.name or has("mixed3b."):
         return ("i3d",)
+    for family in PLAIN:
+        if layout.name.startswith(family):
+            return (family,)
     if has("attn", "attention"):
         return TRANSFORMERS
     if has("pathway1", "multipathway", "fast_path", "t_conv1", "fast.stem"):
@@ -108,7 +131,8 @@ def fits(model: nn.Module, layout: CheckpointLayout, source: Mapping[str, Tensor
         for key in ("classifier.weight", "classifier.bias"):
             if key in shapes:
                 shapes[key] = shapes[key][1:]
-    return wanted == found and not _resized(source, converted.tensors)
+    used = {key: value for key, value in source.items() if key not in set(converted.dropped)}
+    return wanted == found and not _resized(used, converted.tensors)
 
 
 def _resized(source: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:

@@ -31,8 +31,15 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-from tubelet.errors import ClipError, UsageError
-from tubelet.models.blocks.layers import check_clip, check_taps, classifier, scores
+from tubelet.models.blocks.layers import (
+    check_size,
+    check_taps,
+    classifier,
+    normed_mean,
+    resized_clip,
+    scores,
+    transformer_taps,
+)
 from tubelet.models.blocks.mvit_schedule import (
     ONE,
     TWO,
@@ -225,17 +232,6 @@ class MViT(nn.Module):
         return scores(self(clip), self.activation)
 
 
-def normed_mean(patches: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """The norm of the mean of patches [B, N, C], and the patches [B, N, C] normed alike.
-
-    Each is normed with the variance of the mean token, so that their mean is the first result.
-    """
-    mean = patches.mean(dim=1)
-    scale = (mean.var(dim=1, correction=0) + norm.eps).rsqrt()[:, None, None]
-    centred = patches - patches.mean(dim=2, keepdim=True)
-    return norm(mean), centred * scale * norm.weight + norm.bias
-
-
 def patch_embedding(trunk: MViTSchedule, channels: int) -> nn.Conv3d:
     """The stem: [B, 3, T, H, W] to patches [B, C, T', H', W']; images are clips of one frame."""
     return nn.Conv3d(
@@ -247,34 +243,9 @@ def patch_embedding(trunk: MViTSchedule, channels: int) -> nn.Conv3d:
     )
 
 
-def transformer_taps(depth: int) -> tuple[str, ...]:
-    blocks = [f"block{i}{kind}" for i in range(depth) for kind in ("", "_tokens")]
-    return ("stem", *blocks, "grid", "dense_logits", "pool")
-
-
-def check_size(clip: Tensor, spec: ClipSpec) -> None:
-    """Position tables belong to one size of clip. Raises ClipError."""
-    check_clip(clip, channels=spec.channels, frames=spec.frames)
-    if tuple(clip.shape[3:]) != (spec.crop, spec.crop):
-        raise ClipError(
-            f"this network was built for clips of {spec.frames} x {spec.crop} x {spec.crop} and "
-            f"this one has {clip.shape[3]} x {clip.shape[4]} pixels; its position tables belong to "
-            "that size, so build it for the other one (--crop): they are resized when loaded"
-        )
-
-
 def resized(config: Config, *, frames: int | None = None, crop: int | None = None) -> Config:
     """The same network built for another size of clip; the short side keeps its ratio."""
     return replace(config, clip=resized_clip(config.clip, frames=frames, crop=crop))
-
-
-def resized_clip(clip: ClipSpec, *, frames: int | None, crop: int | None) -> ClipSpec:
-    """Raises UsageError for more than one frame of an image network."""
-    if clip.frames == 1 and frames not in (None, 1):
-        raise UsageError(f"frames={frames}: a network for images takes one frame")
-    crop = crop or clip.crop
-    short_side = round(clip.short_side * crop / clip.crop)
-    return replace(clip, frames=frames or clip.frames, crop=crop, short_side=short_side)
 
 
 # Variants.

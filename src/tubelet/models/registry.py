@@ -5,6 +5,7 @@ create_model("i3d_inception_rgb_scratch", weights="x.pt")  a file of any known l
 create_model("i3d_inception_rgb_scratch", weights=None)    random, because it was asked for
 create_model("SLOWFAST_8x8_R50.yaml", weights="x.pyth")    the network of a PySlowFast file
 create_model("run/best.safetensors"), create_model("run")  what `tubelet train` wrote, in full
+create_model("videomae-base-finetuned-kinetics")           a Hub folder: config.json beside weights
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from tubelet.errors import UsageError
 from tubelet.models import zoo
+from tubelet.models.weights.files.hub_folder import is_hub_folder
 from tubelet.models.zoo import DEFAULT_MODEL, ZooEntry, list_models
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ def create_model(
     """A network in eval mode that satisfies `types.VideoModel` and is an `nn.Module`.
 
     name: `arch.tag` (released weights), `arch` or a PySlowFast YAML file (with weights=), or a file
-    of `tubelet train`, or its folder. weights: a checkpoint file of any known layout, or None for
+    of `tubelet train`, or its folder, or a Hub folder (config.json beside its weights). weights: a
+    checkpoint file of any known layout, a Hub folder of the named network, or None for
     random initialisation. The number of classes follows the weights. A two-stream network takes
     one file per stream, {"rgb": ..., "flow": ...} or "rgb=FILE,flow=FILE", or one file of both
     under our names. progress(bytes, total or None) is called while weights are fetched.
@@ -78,12 +81,19 @@ def create_model(
             return found
     if name.endswith((".yaml", ".yml")):
         return _from_yaml(name, weights)
+    if is_hub_folder(Path(name)) and zoo.find(name) is None:
+        if not isinstance(weights, _Unset):
+            raise UsageError(f"{name!r} has weights of its own; leave weights= (--weights) out")
+        return _from_hub(Path(name), Path(name).resolve().name, None, like=None)
     if isinstance(weights, _Unset):
         return _released(zoo.entry_for(name), progress=progress)
     arch, entry = zoo.arch_for(name)
     model_id = entry.id if entry is not None and zoo.find(name) else arch
     if weights is None:
         return _random(_build(arch, entry), model_id)
+    if is_hub_folder(Path(weights)):
+        like = zoo.table().archs[arch], config_of(arch, entry)[1]
+        return _from_hub(Path(weights), model_id, entry, like=like)
     return _from_file(Path(weights), partial(_build, arch, entry), entry=entry, model_id=model_id)
 
 
@@ -258,6 +268,27 @@ def _from_file(
         "dataset": entry.dataset if entry is not None and same_classes else None,
     }
     return _finish(model, origin)
+
+
+def _from_hub(
+    folder: Path, model_id: str, entry: ZooEntry | None, *, like: tuple[str, Any] | None
+) -> nn.Module:
+    """The network that a Hub folder describes, with its weights."""
+    from tubelet.models.hub import read_network
+
+    found = read_network(folder, like=like)
+    family = importlib.import_module(f"tubelet.models.{found.family}")
+
+    def build(*, num_classes: int | None = None) -> Any:
+        config = found.config
+        return family.build(
+            config if num_classes is None else replace(config, num_classes=num_classes)
+        )
+
+    model: Any = _from_file(folder, build, entry=entry, model_id=model_id)
+    if found.classes is not None and len(found.classes) == model.num_classes:
+        model.class_names = found.classes
+    return model
 
 
 def config_of(

@@ -30,7 +30,15 @@ import torch
 from torch import Tensor, nn
 
 from tubelet.errors import UsageError
-from tubelet.models.blocks.layers import check_taps, classifier, scores
+from tubelet.models.blocks.layers import (
+    check_size,
+    check_taps,
+    classifier,
+    normed_mean,
+    resized_clip,
+    scores,
+    transformer_taps,
+)
 from tubelet.models.blocks.mvit_schedule import (
     Kernel,
     MViTSchedule,
@@ -52,16 +60,7 @@ from tubelet.models.blocks.pooling_attention import (
 )
 from tubelet.models.blocks.positions import Tokens, rebuilt, to_map
 from tubelet.models.blocks.reversible import Seeds, draw_seeds, run_plain, run_reversible
-from tubelet.models.mvit import (
-    CLIP_16X4,
-    IMAGE,
-    Activation,
-    check_size,
-    normed_mean,
-    patch_embedding,
-    resized_clip,
-    transformer_taps,
-)
+from tubelet.models.mvit import CLIP_16X4, IMAGE, Activation, patch_embedding
 from tubelet.types import ClipSpec
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelet.errors import ClipError, UnknownName, UsageError, did_you_mean
+from tubelet.types import ClipSpec
 
 
 def check_clip(
@@ -184,3 +186,40 @@ def he_init(model: nn.Module) -> None:
             nn.init.normal_(module.weight, std=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def normed_mean(patches: Tensor, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """The norm of the mean of patches [B, N, C], and the patches [B, N, C] normed alike.
+
+    Each is normed with the variance of the mean token, so that their mean is the first result.
+    """
+    mean = patches.mean(dim=1)
+    scale = (mean.var(dim=1, correction=0) + norm.eps).rsqrt()[:, None, None]
+    centred = patches - patches.mean(dim=2, keepdim=True)
+    return norm(mean), centred * scale * norm.weight + norm.bias
+
+
+def transformer_taps(depth: int) -> tuple[str, ...]:
+    """Names of what a transformer of so many blocks gives, in order of computation."""
+    blocks = [f"block{i}{kind}" for i in range(depth) for kind in ("", "_tokens")]
+    return ("stem", *blocks, "grid", "dense_logits", "pool")
+
+
+def check_size(clip: Tensor, spec: ClipSpec) -> None:
+    """Position tables belong to one size of clip. Raises ClipError."""
+    check_clip(clip, channels=spec.channels, frames=spec.frames)
+    if tuple(clip.shape[3:]) != (spec.crop, spec.crop):
+        raise ClipError(
+            f"this network was built for clips of {spec.frames} x {spec.crop} x {spec.crop} and "
+            f"this one has {clip.shape[3]} x {clip.shape[4]} pixels; its position tables belong to "
+            "that size, so build it for the other one (--crop): they are resized when loaded"
+        )
+
+
+def resized_clip(clip: ClipSpec, *, frames: int | None, crop: int | None) -> ClipSpec:
+    """Raises UsageError for more than one frame of an image network."""
+    if clip.frames == 1 and frames not in (None, 1):
+        raise UsageError(f"frames={frames}: a network for images takes one frame")
+    crop = crop or clip.crop
+    short_side = round(clip.short_side * crop / clip.crop)
+    return replace(clip, frames=frames or clip.frames, crop=crop, short_side=short_side)

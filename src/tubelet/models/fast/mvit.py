@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tubelet.models.blocks.layers import check_taps, scores
+from tubelet.models.blocks.layers import check_size, check_taps, normed_mean, scores
 from tubelet.models.blocks.pooling_attention import Pool, SkipPool
 from tubelet.models.blocks.positions import to_map
 from tubelet.models.fast.attention import TokenAttention
 from tubelet.models.fast.fused import FusedConv
 from tubelet.models.fast.tokens import Norm, TokenMlp, TokenPool, TokenSkipPool, packed
-from tubelet.models.mvit import Block, MViT, check_size, normed_mean
+from tubelet.models.mvit import Block, MViT
 from tubelet.models.revmvit import AttentionBranch, ReversibleBlock, RevMViT, Transition
 
 Streams = tuple[Tensor, ...]

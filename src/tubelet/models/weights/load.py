@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,13 @@ from tubelet.models.weights.layouts import (
     selfsupervised,
     staged,
     torchvision,
+    videomae_keys,
+    vjepa2_keys,
 )
 from tubelet.models.weights.layouts.base import CheckpointLayout, Converted
 
 FORMAT = "tubelet-1"
+ADAPTER = re.compile(r"\blora_|\.base_layer\.")
 
 OURS = CheckpointLayout(
     "tubelet",
@@ -47,6 +51,8 @@ PYSLOWFAST_MVIT = CheckpointLayout(
 )
 
 LAYOUTS: tuple[CheckpointLayout, ...] = (
+    *vjepa2_keys.LAYOUTS,  # the plain transformers before MViT, whose names are nearly the same
+    *videomae_keys.LAYOUTS,
     *inception.LAYOUTS,
     *selfsupervised.LAYOUTS,
     *staged.LAYOUTS,
@@ -71,6 +77,7 @@ class LoadReport:
 
 def find_layout(checkpoint: Checkpoint) -> CheckpointLayout:
     """The layout that recognises the key names. Raises WeightsError naming some keys."""
+    refuse_adapters(checkpoint)
     if checkpoint.metadata.get("format") == FORMAT:
         return OURS
     for layout in LAYOUTS:
@@ -83,10 +90,24 @@ def find_layout(checkpoint: Checkpoint) -> CheckpointLayout:
     )
 
 
+def refuse_adapters(checkpoint: Checkpoint) -> None:
+    """LoRA (2106.09685) stores a difference to other weights. Raises WeightsError naming a key."""
+    found = [key for key in checkpoint.tensors if ADAPTER.search(key)]
+    if found:
+        raise WeightsError(
+            f"{checkpoint.path}: {len(found)} tensors of LoRA adapters ({found[0]}, ...), which "
+            "change other weights; merge them first (peft: model.merge_and_unload()), save the "
+            "merged network, and give that file"
+        )
+
+
 def convert(checkpoint: Checkpoint, model: nn.Module) -> tuple[CheckpointLayout, Converted]:
     """The checkpoint under our names, for this network; not loaded yet."""
     layout = find_layout(checkpoint)
-    return layout, layout.convert(checkpoint.tensors, model)
+    try:
+        return layout, layout.convert(checkpoint.tensors, model)
+    except KeyMismatch as error:
+        raise KeyMismatch(f"{checkpoint.path} ({layout.name}): {error}") from None
 
 
 def load_into(model: nn.Module, path: str | Path) -> LoadReport:

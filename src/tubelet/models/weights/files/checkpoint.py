@@ -2,7 +2,7 @@
 
 The first bytes tell the container; the file's name is never looked at. Only a TensorFlow checkpoint
 is two files, so there the second one is found by the first one's name; any of them, their common
-prefix or their folder will do.
+prefix or their folder will do. A folder with config.json is read as `hub_folder` says.
 
     50 4b 03 04             zip: torch.save (TorchScript is refused)
     80 02 8a 0a 6c fc 9c    legacy torch.save
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from tubelet.errors import TubeletError, UnsafeFile, WeightsError
-from tubelet.models.weights.files import safe_pickle, tensorflow_bundle, torch_file
+from tubelet.models.weights.files import hub_folder, safe_pickle, tensorflow_bundle, torch_file
 
 KNOWN = {
     b"PK\x03\x04": "torch zip",
@@ -81,6 +81,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _load(path: Path) -> Checkpoint:
+    if hub_folder.is_hub_folder(path):
+        return _load_folder(path)
     index = tensorflow_bundle.index_file(path)
     if index is not None:
         with index.open("rb") as file:
@@ -105,6 +107,22 @@ def _load(path: Path) -> Checkpoint:
                 found, _ = safe_pickle.load(mapped)
             tensors, ignored = state_dict(found)
             return Checkpoint(path, container, tensors, sha256, ignored)
+
+
+def _load_folder(folder: Path) -> Checkpoint:
+    """All weights of a Hub folder; several files have the sha256 of their sums, in name order."""
+    parts = [_load(file) for file in hub_folder.weight_files(folder)]
+    tensors: dict[str, Tensor] = {}
+    for part in parts:
+        twice = tensors.keys() & part.tensors.keys()
+        if twice:
+            raise WeightsError(f"{min(twice)} is in several of its files; download it again")
+        tensors |= part.tensors
+    sha256 = parts[0].sha256
+    if len(parts) > 1:
+        sha256 = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+    ignored = [name for part in parts for name in part.ignored]
+    return Checkpoint(folder, parts[0].container, tensors, sha256, ignored)
 
 
 def _sha256(file: io.BufferedReader) -> str:
@@ -147,6 +165,9 @@ def state_dict(found: Any) -> tuple[dict[str, Tensor], list[str]]:
     A state dict under one of `WRAPPERS` is taken; nested dicts are joined with slashes.
     """
     ignored: list[str] = []
+    heads = found.get("classifiers") if isinstance(found, dict) else None
+    if isinstance(heads, list) and heads:  # attentive probes, one per learning rate: the first
+        found = {**found, "state_dict": heads[0]}
     if isinstance(found, dict):
         for wrapper in WRAPPERS:
             if isinstance(found.get(wrapper), dict):
