@@ -62,7 +62,7 @@ from tubelet.types import ClipSpec
 
 
 @dataclass(frozen=True)
-class Head:
+class PoolerConfig:
     """Of the attentive pooler. Meta trained all of them with 16 heads and an epsilon of 1e-5,
     whatever the encoder has; transformers runs those of ViT-g with 22 heads and 1e-6."""
 
@@ -85,7 +85,7 @@ class Config:
     patch: int = 16
     tubelet: int = 2
     norm_eps: float = 1e-6
-    head: Head = Head()
+    head: PoolerConfig = PoolerConfig()
     levels: tuple[int, ...] = ()
     joined: int = 0
     activation: Literal["softmax", "sigmoid", "none"] = "softmax"
@@ -118,7 +118,7 @@ def rotation(grid: Grid, width: int, *, config: Config, like: Tensor) -> Rotatio
 class Pooler(nn.Module):
     """One learned query that asks all tokens: x [B, N, C] to [B, C]. It has no output layer."""
 
-    def __init__(self, width: int, head: Head) -> None:
+    def __init__(self, width: int, head: PoolerConfig) -> None:
         super().__init__()
         norm, self.heads = layer_norm(head.norm_eps), head.heads
         sizes = Sizes(width, head.depth, head.heads, 4 * width)
