@@ -110,7 +110,7 @@ def rotation(grid: Grid, width: int, *, config: Config, like: Tensor) -> Rotatio
     for place in places:
         angle = place[:, None] * rate
         angles.append(angle.repeat_interleave(2, -1) if config.levels else angle.repeat(1, 2))
-    angles.append(angle.new_zeros(len(index), width - 3 * part))
+    angles.append(torch.zeros(len(index), width - 3 * part, dtype=dtype, device=like.device))
     turned = torch.cat(angles, dim=-1)
     return turned.cos(), turned.sin()
 
