@@ -164,6 +164,24 @@ def copied(target: Path) -> list[Path]:
     return pages
 
 
+def listed(index: str) -> list[str]:
+    """The pages that the contents of index.md name."""
+    blocks = re.findall(r"```\{toctree\}\n(.*?)```", index, re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith(":")]
+
+
+def complete(target: Path) -> None:
+    """A page that nobody has put into the contents yet stands under "More"."""
+    index = target / "index.md"
+    text = index.read_text("utf-8")
+    names = {p.relative_to(target).with_suffix("").as_posix() for p in target.rglob("*.md")}
+    more = sorted(names - {"index", *listed(text)})
+    if more:
+        contents = "\n".join(["```{toctree}", ":hidden:", ":caption: More", "", *more, "```"])
+        index.write_text(f"{text}\n{contents}\n", "utf-8")
+
+
 def executed(pages: list[Path], target: Path, only: list[str]) -> None:
     """Replace the `run` blocks of each page by what they are and print."""
     problems = []
@@ -276,6 +294,7 @@ def main() -> None:
     (target / "reference").mkdir(exist_ok=True)
     (target / "reference" / "cli.md").write_text(command_line(), "utf-8")
     (target / "reference" / "layouts.md").write_text(layouts(), "utf-8")
+    complete(target)
     if not choice.no_run:
         executed(pages, target, choice.pages)
     shutil.rmtree(choice.output, ignore_errors=True)
