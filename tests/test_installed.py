@@ -44,6 +44,7 @@ COMMANDS = {
     "convert": "convert x3d_xs.safetensors -o converted.safetensors",
     "train": "train recipe.py -o run",
     "evaluate": "evaluate run val -o scores",
+    "check": "check --offline",
     "bench": "bench --help",
     "flow": "flow --help",  # needs an extra
     "serve": "serve --help",  # tried with its extra below

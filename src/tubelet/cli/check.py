@@ -62,7 +62,7 @@ def table(result: dict[str, Any]) -> str:
     lacks = f"; cannot decode {', '.join(build['missing'])}" if build["missing"] else ""
     extras = ", ".join(f"{name} {number}" for name, number in facts["extras"].items())
     lines = [
-        f"tubelet {facts['tubelet']}, Python {facts['python']}, torch {facts['torch']}, "
+        f"versions tubelet {facts['tubelet']}, Python {facts['python']}, torch {facts['torch']}, "
         f"numpy {facts['numpy']}",
         f"{facts['platform']}; {facts['cpu']}, {facts['threads']} threads",
         f"device {facts['device']}{named}, runtime {facts['runtime']}, "

@@ -85,9 +85,9 @@ class TorchcodecReader:
                 yield self._frame(index - 1, before, until=frame.pts_seconds)
             before = frame
         if before is not None:
-            yield self._frame(
-                self._frames - 1, before, until=before.pts_seconds + before.duration_seconds
-            )
+            # Files that state no duration get the average one, as from PyAV.
+            lasts = before.duration_seconds or float(1 / self.info.fps)
+            yield self._frame(self._frames - 1, before, until=before.pts_seconds + lasts)
 
     def _frame(self, index: int, frame: Any, *, until: float) -> TorchcodecFrame:
         if tuple(frame.data.shape[:2]) != (self.info.height, self.info.width):
