@@ -84,6 +84,8 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
             failed += 1
             print(f"{item.id}: cannot be read: {error}", file=sys.stderr)
             continue
+        if facts["warning"]:
+            print(f"{item.id}: {facts['warning']}", file=sys.stderr)
         total["videos"] += 1
         total["seconds"] += facts["duration_s"]
         moving: set[int] = set()
@@ -202,7 +204,7 @@ def duration(estimates: Sequence[Estimate]) -> str:
 def timeline_facts(path: str, item: Input) -> dict[str, Any]:
     """When the frames of an input's part appear, from packets only; the video is at `path`."""
     from tubelet.decode.base import scan_video
-    from tubelet.inputs import seconds_of_range
+    from tubelet.inputs import beyond, seconds_of_range
 
     found = scan_video(path, fps=item.fps, pattern=item.pattern)
     start_s, end_s = seconds_of_range(item, path)
@@ -213,6 +215,7 @@ def timeline_facts(path: str, item: Input) -> dict[str, Any]:
         if (start_s is None or t >= start_s) and (end_s is None or t < end_s)
     ]
     ends = [*times[1:], found.end_s]
+    warning = beyond(start_s, end_s, ends_s=found.end_s, name=item.shown)
     return {
         "times": [times[i] for i in inside],
         "end_s": ends[inside[-1]] if inside else 0.0,
@@ -222,6 +225,7 @@ def timeline_facts(path: str, item: Input) -> dict[str, Any]:
         "duration_s": ends[inside[-1]] - times[inside[0]] if inside else 0.0,
         "exact": found.exact,
         "reason": found.reason,
+        "warning": warning,
     }
 
 
@@ -242,6 +246,7 @@ def plan_record(
         "duration_s": facts["duration_s"],
         "exact": facts["exact"],
         "reason": facts["reason"],
+        "warning": facts["warning"],
         "rows": len(windows),
         "windows": [_row(w, s, facts["first"]) for w, s in zip(windows, spans, strict=True)],
     }

@@ -20,6 +20,7 @@ from tubelet.decode.base import open_video
 from tubelet.decode.types import Color
 from tubelet.extraction.recording import Reading, Source, Tally
 from tubelet.flow.base import FlowConfig
+from tubelet.inputs import in_range
 from tubelet.machine.timing import TIMER
 from tubelet.types import DecodeEvents, Frame, VideoInfo, VideoReader
 
@@ -158,4 +159,4 @@ def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[H
     with open_video(
         source.path, color=lanes[0].color, fps=source.fps, pattern=source.pattern
     ) as reader:
-        yield Here(reader, source, lanes, tally)
+        yield Here(in_range(reader, source.start_s, source.end_s), source, lanes, tally)

@@ -15,16 +15,19 @@ from tubelet.inputs.local import (
     seconds_of_range,
     source_size,
 )
+from tubelet.inputs.ranges import beyond, in_range
 from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 
 __all__ = [
     "SYNTHETIC",
     "VIDEO_SUFFIXES",
     "Input",
+    "beyond",
     "check_rates",
     "collect",
     "find_source",
     "fingerprint",
+    "in_range",
     "is_frame_folder",
     "on_disk",
     "part_facts",

@@ -29,6 +29,7 @@ from tubelet.decode.scan import Entries, Timeline, scan
 from tubelet.errors import NotSplittable, StoreError
 from tubelet.extraction.lanes import Here, Lane, Opening
 from tubelet.extraction.recording import Recording, Source, Tally
+from tubelet.inputs import in_range
 from tubelet.machine.atomic import atomic_file
 from tubelet.run.claims.disk import HIDDEN
 from tubelet.run.parts.cuts import Part, cut
@@ -131,7 +132,8 @@ def opening_of(part: Part, timeline: Timeline, marks: dict[int, int]) -> Opening
         with PartReader(
             source.path, timeline, first=part.first, stop=part.stop, color=color
         ) as reader:
-            yield Here(reader, source, lanes, tally, part.rows)
+            ranged = in_range(reader, source.start_s, source.end_s)
+            yield Here(ranged, source, lanes, tally, part.rows)
             marks.update(reader.marks)
 
     return opening
