@@ -19,6 +19,7 @@ _PUBLIC = {
     "WindowConfig": "tubelet.clips.windows",
     "create_model": "tubelet.models.registry",
     "extract": "tubelet.extraction.extractor",
+    "extract_segments": "tubelet.extraction.segments",
     "from_frames": "tubelet.decode.from_frames",
     "inflate": "tubelet.models.weights.inflate",
     "list_models": "tubelet.models.registry",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tubelet.extraction.extractor import Extractor as Extractor
     from tubelet.extraction.extractor import Options as Options
     from tubelet.extraction.extractor import extract as extract
+    from tubelet.extraction.segments import extract_segments as extract_segments
     from tubelet.models.registry import create_model as create_model
     from tubelet.models.registry import list_models as list_models
     from tubelet.models.weights.inflate import inflate as inflate
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "create_model",
     "extract",
+    "extract_segments",
     "from_frames",
     "inflate",
     "list_models",

@@ -6,6 +6,7 @@ frames ──┬─▶ lane 0: windows, view (RGB) ─▶ rows
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tubelet.clips.modality import FlowSource, Shot, in_step, open_source, prepa
 from tubelet.clips.transform import Prepared, ViewConfig, black
 from tubelet.clips.windows import WindowConfig, row_limit, timeline
 from tubelet.decode.base import open_video
+from tubelet.decode.segment import open_segment
 from tubelet.decode.types import Color
 from tubelet.extraction.recording import Reading, Source, Tally
 from tubelet.flow.base import FlowConfig
@@ -155,8 +157,13 @@ class Here:
 
 @contextmanager
 def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[Here]:
-    """Decode the whole video in this process, in one pass."""
-    with open_video(
-        source.path, color=lanes[0].color, fps=source.fps, pattern=source.pattern
-    ) as reader:
+    """Decode the video, or the part that is asked for, in this process."""
+    with _open(source, lanes[0].color) as reader:
         yield Here(in_range(reader, source.start_s, source.end_s), source, lanes, tally)
+
+
+def _open(source: Source, color: Color) -> VideoReader:
+    """A file that a part is wanted of is read from a key frame before that part."""
+    if source.start_s and os.path.isfile(source.path):
+        return open_segment(source.path, source.start_s, source.end_s, color=color)
+    return open_video(source.path, color=color, fps=source.fps, pattern=source.pattern)

@@ -15,7 +15,7 @@ from tubelet.inputs.local import (
     seconds_of_range,
     source_size,
 )
-from tubelet.inputs.ranges import beyond, in_range
+from tubelet.inputs.time_range import beyond, in_range
 from tubelet.inputs.types import SYNTHETIC, VIDEO_SUFFIXES
 
 __all__ = [
