@@ -170,9 +170,9 @@ def test_no_rows_are_an_empty_file_and_a_warning(tmp_path):
 
 def test_a_range_without_frames(tmp_path):
     source = str(video(tmp_path / "a.mp4", frames=5))
-    failed, heard = go([Input("a", source, 5.0, 6.0)], tmp_path / "out")
+    failed, heard = go([Input("a", source, 0.05, 0.07)], tmp_path / "out")
     assert failed == 0
-    assert "[5.0, 6.0) s has no frame" in heard.outcomes[0].text
+    assert "[0.05, 0.07) s has no frame" in heard.outcomes[0].text
     assert load(tmp_path / "out/a.json").values.shape == (0, 8)
 
 
