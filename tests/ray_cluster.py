@@ -23,7 +23,7 @@ def go_ray(inputs, out, *extractors, part_s=1.0, heard=None, works=None, **job):
     heard = heard or Heard()
     engine = partial(run_ray, cluster=Cluster(part_s=part_s))
     items = collect([str(i) for i in inputs]) if not isinstance(inputs[0], Input) else inputs
-    job = Job.to(out, items, **job)
+    job = Job(items, out, **job)
     failed = run(job, extractors or [tiny()], heard, engine, works=works)
     return failed, heard
 

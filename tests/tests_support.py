@@ -61,7 +61,7 @@ def tiny(*, model=None, name="tiny", window=None, view=None, batch_size=1, **opt
 def go(inputs, out, *extractors, heard=None, works=None, **job):
     heard = heard or Heard()
     items = collect([str(i) for i in inputs]) if not isinstance(inputs[0], Input) else inputs
-    failed = run(Job.to(out, items, **job), extractors or [tiny()], heard, works=works)
+    failed = run(Job(items, out, **job), extractors or [tiny()], heard, works=works)
     return failed, heard
 
 

@@ -20,7 +20,7 @@ from tiny import TinyModel
 from tubelet.cli import group
 from tubelet.clips.windows import WindowConfig
 from tubelet.errors import RecipeMismatch, StoreError, TubeletError, UsageError
-from tubelet.run.claims.objects import Leases
+from tubelet.run.claims.objects import StoreClaims
 from tubelet.store.remote import fetch_folder as brought_module
 from tubelet.store.remote import objects
 from tubelet.store.remote.fetch_folder import local_copy
@@ -286,7 +286,7 @@ def test_damage_is_found(s3, out, videos):
 
 def test_a_running_process_is_seen(s3, out, videos, tmp_path):
     go([videos], out)
-    with Leases(tmp_path / "spool", out, total=7, shard="0/2") as claims:
+    with StoreClaims(tmp_path / "spool", out, total=7, shard="0/2") as claims:
         assert claims.take("a")
         (status,) = json.loads(tubelet("status", out.url, "--json").stdout)
     assert [(r["inputs"], r["shard"]) for r in status["runs"]] == [(7, "0/2")]
@@ -333,20 +333,20 @@ def test_a_huge_json_is_refused(s3, out, monkeypatch):
         out.read("tubelet.json", limit=1000)
 
 
-class Elsewhere(Leases):
+class Elsewhere(StoreClaims):
     """The claims of another machine that has fallen silent."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self._me["machine"] = "ffffffff"
+        self._disk.me["machine"] = "ffffffff"
 
 
 def test_claims_of_a_silent_machine_are_overtaken_once(out, tmp_path, monkeypatch):
     """Of two that find it stale at once, one has it."""
     with (
         Elsewhere(tmp_path / "x", out, total=1) as silent,
-        Leases(tmp_path / "y", out, total=1) as first,
-        Leases(tmp_path / "z", out, total=1) as second,
+        StoreClaims(tmp_path / "y", out, total=1) as first,
+        StoreClaims(tmp_path / "z", out, total=1) as second,
     ):
         assert silent.take("a")
         assert not first.take("a")

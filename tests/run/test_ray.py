@@ -13,11 +13,7 @@ from tiny import Fatal
 from tubelet.clips.windows import WindowConfig
 from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import UsageError
-from tubelet.inputs import Input
 from tubelet.machine.timing import Works
-from tubelet.run.claims.disk import Claims
-from tubelet.run.job import Job
-from tubelet.run.parts.units import WorkUnit
 from tubelet.run.status import status_of
 from tubelet.store.remote.objects import ObjectFolder
 
@@ -97,41 +93,6 @@ def test_the_same_files(cluster, videos, tmp_path):
     assert work.per_s["model"] > 0
     _, heard = go_ray([videos], tmp_path / "ray", extractor, workers=1)
     assert sorted(heard.kinds().values()) == ["failed", *["skipped"] * 6]
-
-
-class Taken:
-    """An actor as the driver hands units to it."""
-
-    def __init__(self):
-        self.work, self.units = self, []
-
-    def options(self, **_):
-        return self
-
-    def remote(self, unit):
-        self.units.append(unit)
-
-
-def test_a_video_is_read_as_a_whole_when_no_part_of_it_is_being_made(tmp_path):
-    """A part that is finished behind the whole video would never be cleared away."""
-    from tubelet.run.ray.driver import ActorHandle, Driver
-
-    cut, other = (Input(name, f"{name}.mp4") for name in ("cut", "other"))
-    job = Job([cut, other], tmp_path)
-    with Claims(tmp_path, total=2) as claims:
-        driver = Driver(job, [], claims, Heard(), lambda: ActorHandle(Taken(), None), 300)
-        busy, free = (ActorHandle(Taken(), None, ready=True) for _ in range(2))
-        driver._processes = [busy, free]
-        driver._left.append(WorkUnit("part", (cut,), 1))
-        driver._give(busy)
-        driver._left.extend([WorkUnit("whole", (cut,)), WorkUnit("whole", (other,))])
-        driver._give(free)
-        assert free.actor.units == [WorkUnit("whole", (other,))]
-        driver._lost(busy.unit, "died")  # nobody waits for this part: it is not tried again
-        busy.unit = free.unit = None
-        driver._give(free)
-        assert free.actor.units[1:] == [WorkUnit("whole", (cut,))]
-        assert not driver._left
 
 
 def test_out_on_a_store(cluster, s3, videos, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ from tubelet.cli.options import (
     windows_of,
     with_preset,
 )
-from tubelet.cli.places import Out
+from tubelet.cli.places import OutPlace
 from tubelet.errors import UsageError
 from tubelet.store.remote.objects import ObjectFolder
 
@@ -38,7 +38,7 @@ from tubelet.store.remote.objects import ObjectFolder
 @click.command(name="extract")
 @click.argument("inputs", nargs=-1, required=True)
 @click.option(
-    "-o", "--out", required=True, type=Out(), help="Output folder, or s3://bucket/folder."
+    "-o", "--out", required=True, type=OutPlace(), help="Output folder, or s3://bucket/folder."
 )
 @MODELS
 @PRESET
@@ -161,11 +161,11 @@ def command(inputs: tuple[str, ...], out: Path | ObjectFolder, **choices: Any) -
 
     codec_of(choices["fmt"])
     devices = device_list(choices["device"])
-    job = Job.to(
-        out,
+    job = Job(
         inputs_of(
             inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
         ),
+        out,
         fmt=choices["fmt"],
         overwrite=choices["overwrite"],
         strict=choices["strict"],

@@ -13,6 +13,9 @@ from typing import Any
 
 from tubelet.run.job import Outcome, Reporter
 
+PATIENCE_S = 0.5
+"""How long a video that was given to a worker a moment ago may take to be heard of."""
+
 
 class GracefulStop:
     """A reporter in front of another one, which knows what is under way. Use as a context, in the
@@ -43,8 +46,13 @@ class GracefulStop:
             raise KeyboardInterrupt
         self.asked = True
         # Not from here: the interrupted thread may be writing, and hold the locks.
-        text = f"finishing what is under way{self.left()}; Ctrl-C again drops it"
-        threading.Thread(target=self._report.note, args=(text,), daemon=True).start()
+        threading.Thread(target=self._tell, daemon=True).start()
+
+    def _tell(self) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not self._open and time.monotonic() < end:
+            time.sleep(PATIENCE_S / 10)
+        self._report.note(f"finishing what is under way{self.left()}; Ctrl-C again drops it")
 
     def left(self) -> str:
         """What is under way, and for how long, in words."""

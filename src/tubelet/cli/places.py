@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from tubelet.store.remote.objects import ObjectFolder, object_scheme
+from tubelet.run.out import Place, place_of
+from tubelet.store.remote.objects import object_scheme
 
 
 class Out(click.ParamType):
@@ -15,10 +16,8 @@ class Out(click.ParamType):
 
     name = "path"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> Path | ObjectFolder:
-        if isinstance(value, str) and object_scheme(value):
-            return ObjectFolder.of(value)
-        return Path(value)
+    def convert(self, value: Any, param: Any, ctx: Any) -> Place:
+        return place_of(value)
 
 
 class Readable(click.ParamType):

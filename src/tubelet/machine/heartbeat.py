@@ -3,7 +3,7 @@
     with HEARTBEAT.expected("decode"):       from here on silence is a bad sign
         ...  HEARTBEAT.beat(frame=k)         something moved
 
-A worker process shares its cells with its parent (`run/processes/parent.py`), which reads them as
+A worker process shares its cells with its parent (`run/processes/pool.py`), which reads them as
 `Sign`.
 In other processes nobody looks, and nothing happens.
 """
@@ -21,13 +21,17 @@ CELLS = 4
 
 
 class Sign(NamedTuple):
-    """beats: a number that changes whenever something moved. limits: how many time limits of
-    silence are one too many; 0: silence is fine. frame: decoded last, -1 for none yet."""
+    """beats: a number that changes whenever something moved. limits: allowed silence, in
+    multiples of the time limit; 0: unlimited. frame: decoded last, -1 for none yet."""
 
     beats: int
     limits: int
     stage: str
     frame: int
+
+
+NO_SIGN = Sign(0, 0, "", -1)
+"""Of a process that nobody watches."""
 
 
 def read_sign(cells: MutableSequence[int]) -> Sign:
@@ -36,12 +40,34 @@ def read_sign(cells: MutableSequence[int]) -> Sign:
     return Sign(beats, limits, STAGES[stage], frame - 1)
 
 
+class Silence:
+    """For how long another process has given no sign of life."""
+
+    def __init__(self) -> None:
+        self._sign: Sign | None = None
+        self._silent_s = 0.0
+
+    def is_over(self, sign: Sign, elapsed_s: float, limit_s: float) -> bool:
+        """Whether it has been silent for longer than is allowed, `elapsed_s` after the last look.
+
+        limit_s: the time limit; `Sign.limits` says how many of them may pass.
+        """
+        self._silent_s = self._silent_s + elapsed_s if sign == self._sign else 0.0
+        self._sign = sign
+        return bool(sign.limits) and self._silent_s > sign.limits * limit_s
+
+
 class Heartbeat:
     """Of this process. Any thread may beat; one thread, the one that runs the videos, says what is
     expected."""
 
     def __init__(self) -> None:
         self._cells: MutableSequence[int] = array("q", [0] * CELLS)
+
+    @property
+    def sign(self) -> Sign:
+        """What this process says now."""
+        return read_sign(self._cells)
 
     def share(self, cells: MutableSequence[int]) -> None:
         """From now on in cells that another process reads: CELLS 64-bit integers."""

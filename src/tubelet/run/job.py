@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from tubelet.errors import UsageError
-from tubelet.extraction.extractor import Extractor
 from tubelet.inputs import Input
-from tubelet.run.claims.disk import Claims
+from tubelet.run.out import Place
 from tubelet.run.share.shard import Shard
-from tubelet.store.failures import Failures
-from tubelet.store.folder import Folder, open_folder
-from tubelet.store.listing import ids_below
-from tubelet.store.remote.objects import ObjectFolder
-from tubelet.store.remote.spool import (
-    Book,
-    ObjectFailures,
-    SpooledFolder,
-    book_of,
-    open_spooled,
-    spool_of,
-)
+from tubelet.store.failures import Failure
 
 
 @dataclass(frozen=True)
 class Job:
-    """Inputs and the folder.
+    """Inputs and OUT (`out.place_of`).
 
     strict: a damaged video fails. fail_fast: stop at the first failure. retry_failed: only inputs
     that are in failures.jsonl. workers: processes; each has as many threads as this one, so that
@@ -38,11 +25,12 @@ class Job:
     models run, in turn; () for where they are. timeout: seconds without a frame or row after which
     the process that reads a video is killed and the video fails; the videos are then always read in
     other processes than this one. None or 0: no limit.
-    store: where OUT is, when that is no disk; `out` is then the spool (`Job.to`).
+    part_s: several workers share a video of at least two parts of so many seconds; None: they never
+    do.
     """
 
     inputs: Sequence[Input]
-    out: Path
+    out: Place
     fmt: str = "npy"
     overwrite: bool = False
     strict: bool = False
@@ -54,19 +42,7 @@ class Job:
     shard: Shard | None = None
     devices: tuple[str, ...] = ()
     timeout: float | None = None
-    store: ObjectFolder | None = None
-
-    @classmethod
-    def to(cls, out: Path | ObjectFolder, inputs: Sequence[Input], **choices: Any) -> Job:
-        """A job whose OUT is on a disk or a store."""
-        if isinstance(out, ObjectFolder):
-            return cls(inputs, spool_of(out), store=out, **choices)
-        return cls(inputs, out, **choices)
-
-    @property
-    def book(self) -> Book:
-        """The failures of OUT."""
-        return Failures(self.out) if self.store is None else ObjectFailures(self.store)
+    part_s: float | None = 300.0
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -79,7 +55,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video. seconds: how much video its rows cover."""
+    """What became of one video. text: for people. seconds: how much video its rows cover.
+    failure: its line in failures.jsonl, where this run wrote it. known: it had one before."""
 
     id: str
     kind: Literal["extracted", "skipped", "failed"]
@@ -87,6 +64,16 @@ class Outcome:
     rows: int = 0
     seconds: float = 0.0
     traceback: str = ""
+    failure: Failure | None = None
+    known: bool = False
+
+    @classmethod
+    def failed(cls, failure: Failure, *, traceback: str = "") -> Outcome:
+        """A bug or a full memory is told with its type."""
+        text = f"{failure.type}: {failure.message}" if failure.unexpected else failure.message
+        if failure.type == "WorkerDied":
+            text = failure.message
+        return cls(failure.id, "failed", text, traceback=traceback, failure=failure)
 
 
 class Reporter(Protocol):
@@ -105,74 +92,3 @@ Stopping = Callable[[], bool]
 def nobody() -> bool:
     """A run that is never asked to end."""
     return False
-
-
-def open_folders(
-    job: Job, extractors: Sequence[Extractor], facts: Mapping[str, Any] | None = None
-) -> list[Folder]:
-    """OUT for one model, OUT/<model> for each of several. UsageError for what cannot be.
-
-    facts: of this run, recorded beside the recipe.
-    """
-    names = [folder_name(e.name) for e in extractors]
-    if len(set(names)) < len(names):
-        raise UsageError(f"two models share the folder name {_twice(names)!r}")
-    several = len(extractors) > 1
-    folders: list[Folder] = []
-    for name, e in zip(names, extractors, strict=True):
-        path = job.out / name if several else job.out
-        choices: dict[str, Any] = {
-            "recipe": e.recipe(),
-            "run": {
-                **e.run_facts(),
-                "workers": job.workers,
-                **(facts or {}),
-            },
-            "fmt": job.fmt,
-            "overwrite": job.overwrite,
-        }
-        if job.store is None:
-            folders.append(open_folder(path, **choices))
-        else:
-            store = job.store.below(name) if several else job.store
-            folders.append(open_spooled(path, store, **choices))
-    return folders
-
-
-def books(job: Job, folders: Sequence[Folder]) -> list[Book]:
-    """The failures of OUT, and of each model's folder when there are several."""
-    return [job.book, *(book_of(folder) for folder in folders if folder.path != job.out)]
-
-
-def here(job: Job, folders: Sequence[Folder]) -> tuple[Job, list[Folder]]:
-    """A job of another machine: what belongs to a store is made on a disk of this one."""
-    if job.store is None:
-        return job, list(folders)
-    spool = spool_of(job.store)
-    moved = [replace(f, path=spool / f.path.relative_to(job.out)) for f in folders]
-    return replace(job, out=spool), moved
-
-
-def folder_name(model: str) -> str:
-    """A model's name as a folder: a path of a YAML gives its stem."""
-    return Path(model).stem if model.endswith((".yaml", ".yml")) else model.replace("/", "_")
-
-
-def _twice(names: Sequence[Any]) -> Any:
-    return next(name for name in names if names.count(name) > 1)
-
-
-def resume(folders: Sequence[Folder], claims: Claims) -> None:
-    """Send to the store what an earlier run finished on this machine and did not send."""
-    for folder in folders:
-        if isinstance(folder, SpooledFolder):
-            for identity in ids_below(folder.path):
-                if claims.take(identity):
-                    folder.resume(identity)
-                    claims.release(identity)
-
-
-def finish(job: Job, folders: Sequence[Folder]) -> None:
-    """What is due when a run ends."""
-    for book in books(job, folders):
-        book.finish()

@@ -1,7 +1,4 @@
-"""Many videos on this machine: skip what is done, share the rest, record what fails.
-
-    for each input:   done? -> next     claimed by another process? -> later
-                      extract -> store -> let the claim go
+"""Many videos: skip what is done, share the rest, record what fails.
 
 What goes wrong with one input, whatever it is, becomes a line of failures.jsonl and the run goes
 on. When even that line cannot be written, OUT is unusable and the run ends with StoreError.
@@ -10,34 +7,21 @@ on. When even that line cannot be written, OUT is unusable and the run ends with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
-from tubelet.errors import StoreError
 from tubelet.extraction.extractor import Extractor
-from tubelet.machine.atomic import sweep
-from tubelet.machine.timing import TIMER, Works
-from tubelet.run.claims.disk import Claims
-from tubelet.run.claims.objects import claims_of
-from tubelet.run.job import (
-    Job,
-    Outcome,
-    Reporter,
-    Stopping,
-    books,
-    finish,
-    nobody,
-    open_folders,
-    resume,
-)
+from tubelet.machine.timing import Works
+from tubelet.run.driver import Driver
+from tubelet.run.inline import InlinePool
+from tubelet.run.job import Job, Outcome, Reporter, Stopping, nobody
+from tubelet.run.out import Out, open_out, targets_of
+from tubelet.run.parts.units import in_order
 from tubelet.run.share.durations import share_of
-from tubelet.run.worker import Worker
-from tubelet.store.folder import Folder, check_ids
+from tubelet.store.folder import check_ids
 
 __all__ = ["Job", "Outcome", "Reporter", "run"]
 
-
-Engine = Callable[[Job, Sequence[Extractor], Sequence[Folder], Claims, Reporter, Stopping], int]
+Engine = Callable[[Job, Sequence[Extractor], Out, Reporter, Stopping, Works], int]
 """What does the work of a run that has been set up, and counts the failed inputs."""
 
 
@@ -59,36 +43,43 @@ def run(
     """
     check_ids(item.id for item in job.inputs)
     job, facts = share_of(job, report)
-    folders = open_folders(job, extractors, facts)
-    sweep(job.out)
-    if job.retry_failed:
-        failed = {i for b in books(job, folders) for i in b.read()}
-        job = replace(job, inputs=[item for item in job.inputs if item.id in failed])
-    report.expect(len(job.inputs))
+    works = works or Works()
+    more = {"workers": job.workers, **facts}
+    targets = targets_of(
+        [e.name for e in extractors],
+        [e.recipe() for e in extractors],
+        [{**e.run_facts(), **more} for e in extractors],
+    )
     shard = str(job.shard) if job.shard else None
-    with claims_of(job, total=len(job.inputs), shard=shard, works=works) as claims:
-        resume(folders, claims)
-        try:
-            failed = _work(job, extractors, folders, claims, report, engine, stopping)
-        except KeyboardInterrupt:
-            with suppress(StoreError):
-                finish(job, folders)
-            raise
-        finish(job, folders)
-        return failed
+    with open_out(
+        job.out, targets, fmt=job.fmt, overwrite=job.overwrite, total=len(job.inputs),
+        shard=shard, works=works,
+    ) as out:  # fmt: skip
+        if job.retry_failed:
+            known = out.failures()
+            job = replace(job, inputs=[item for item in job.inputs if item.id in known])
+            out.expect(len(job.inputs))
+        report.expect(len(job.inputs))
+        return (engine or run_local)(job, extractors, out, report, stopping, works)
 
 
-def _work(
-    job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder], claims: Claims,
-    report: Reporter, engine: Engine | None, stopping: Stopping,
+def run_local(
+    job: Job, extractors: Sequence[Extractor], out: Out, report: Reporter, stopping: Stopping,
+    works: Works,
 ) -> int:  # fmt: skip
-    if engine is not None:
-        return engine(job, extractors, folders, claims, report, stopping)
-    several = max(job.workers, len(job.devices)) > 1 and len(job.inputs) > 1
-    if job.inputs and (job.timeout or several):
-        from tubelet.run.processes.parent import run_workers
+    """In this process, or in worker processes of this machine."""
+    workers = min(max(job.workers, len(job.devices)), len(job.inputs))
+    if workers == 0:
+        return 0
+    # Contact sheets are made by a pass over the whole; parts meet in a folder of this machine.
+    if workers == 1 or job.debug_frames or not out.is_local:
+        job = replace(job, part_s=None)
+    alone = all(e.batch_size == 1 for e in extractors)
+    units = in_order(job.inputs, job.part_s, workers, at_once=1 if alone else None)
+    if job.timeout or workers > 1:
+        from tubelet.run.processes.pool import ProcessPool
 
-        return run_workers(job, extractors, folders, claims, report, stopping)
-    claims.works.follow(TIMER.read)
-    worker = Worker(job, extractors, folders, claims, report, stopping=stopping)
-    return worker.work(job.inputs)
+        pool = ProcessPool(job, extractors, out)
+    else:
+        pool = InlinePool(job, extractors, out, stopping)
+    return Driver(job, out, report, pool, stopping).work(units, workers, works)

@@ -1,19 +1,25 @@
-"""One process's share of a run: read, compute, store, and book what became of each input."""
+"""Work units in one process: read, compute, store, record what fails, and tell of all of it.
+
+whole    these videos, one after the other; their windows may share batches
+plan     one long video: into how many parts? (whole, where it is not worth cutting)
+part     the rows of one part of it
+join     its rows, from the parts, into the files of one pass
+"""
 
 from __future__ import annotations
 
-import time
+import os
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import astuple, dataclass
-from typing import Any, Protocol
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 from tubelet.clips.gather import Row
-from tubelet.clips.transform import Prepared, ViewConfig
-from tubelet.errors import DamagedVideo, StoreError, TubeletError
-from tubelet.extraction.batches import Batches, Forward
-from tubelet.extraction.extractor import record_video
+from tubelet.clips.transform import Prepared
+from tubelet.errors import DamagedVideo, NotSplittable, StoreError, TubeletError
+from tubelet.extraction.batches import Batches
+from tubelet.extraction.extractor import Extractor, record_video
 from tubelet.extraction.lanes import Opening, open_here
 from tubelet.extraction.recording import Fault, Recording, Source, Tally
 from tubelet.inputs import Input, fingerprint, on_disk, part_facts, seconds_of_range
@@ -22,27 +28,48 @@ from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.prefetch import prefetch
 from tubelet.machine.timing import TIMER
 from tubelet.run.contact_sheet import write_sheet
-from tubelet.run.job import Job, Outcome, Reporter, Stopping, books, nobody
+from tubelet.run.job import Job, Outcome, Reporter, Stopping, nobody
+from tubelet.run.out import Out
+from tubelet.run.parts.cuts import Part
+from tubelet.run.parts.part_store import PartStore, check, opening_of
+from tubelet.run.parts.units import WorkUnit
+from tubelet.run.share.duration_reader import seconds_of
 from tubelet.store.failures import Failure
-from tubelet.store.folder import Folder
-from tubelet.store.remote.spool import SpooledFolder, book_of
 
-POLL_S = 0.5
-"""How often a video that another process works on is looked at again."""
+Event = tuple[str, Any]
+"""What a worker tells the driver: (what, value). See `driver.Driver`."""
 
 
-def attempts_of(job: Job) -> dict[str, int]:
-    """How often each input has failed so far."""
-    lines = job.book.read()
-    return {identity: line.get("attempts", 1) for identity, line in lines.items()}
+class ReaderDied(TubeletError):
+    """The process that read a video for this worker died; another one may read it."""
 
 
-def failed_elsewhere(job: Job, item: Input, before: Mapping[str, int]) -> Outcome | None:
-    """That another run has tried an input since `before` (`attempts_of`), and what came of it."""
-    line = job.book.line(item.id)
-    if line is None or line.get("attempts", 1) <= before.get(item.id, 0):
-        return None
-    return Outcome(item.id, "failed", f"in another run: {line.get('message')}")
+@dataclass(frozen=True)
+class Access:
+    """How an input is read: enter `place` for its path, which `opening` opens. marks: checksums of
+    pictures at the cuts, once a part has been read."""
+
+    place: AbstractContextManager[str]
+    opening: Opening
+    marks: dict[int, int]
+
+
+Reach = Callable[[Input, Part | None, PartStore | None], Access]
+"""How a video, or one part of it that `PartStore` knows, is read."""
+
+
+def read_here(openers: Openers) -> Reach:
+    """In this process."""
+
+    def reach(item: Input, part: Part | None, store: PartStore | None) -> Access:
+        marks: dict[int, int] = {}
+        opening: Opening = open_here
+        if part is not None:
+            assert store is not None
+            opening = opening_of(part, store.timeline(), marks)
+        return Access(on_disk(item, openers), opening, marks)
+
+    return reach
 
 
 @dataclass
@@ -55,145 +82,163 @@ class Open:
     mark: str | None
 
 
-Reach = Callable[[Input], tuple[AbstractContextManager[str], Opening]]
-"""Where an input can be read, and what reads it."""
-
-
-class Maker(Forward, Protocol):
-    """What makes the rows of a run; an `Extractor`."""
-
-    name: str
-    view: ViewConfig
-
-
-class Holder(Protocol):
-    """Who may work on what; `Claims`."""
-
-    def take(self, identity: str) -> bool: ...
-    def release(self, identity: str) -> None: ...
-    def holder(self, identity: str) -> str: ...
-
-
 class Worker:
-    """One process's share of a run. Extractors, folders and recordings are counted in lanes."""
+    """Does units. Extractors, recordings and folders of `out` are counted in lanes."""
 
     def __init__(
-        self,
-        job: Job,
-        extractors: Sequence[Maker],
-        folders: Sequence[Folder],
-        claims: Holder,
-        report: Reporter,
-        before: dict[str, int] | None = None,
-        reach: Reach | None = None,
-        stopping: Stopping = nobody,
-    ) -> None:
-        self.job, self.extractors, self.folders = job, extractors, folders
-        self.claims, self.report = claims, report
-        self.failed = 0
+        self, job: Job, extractors: Sequence[Extractor], out: Out, report: Reporter, *,
+        reach: Reach | None = None, stopping: Stopping = nobody,
+    ) -> None:  # fmt: skip
+        self.job, self.extractors, self.out, self.report = job, extractors, out, report
         self._stopping = stopping
-        self._before = attempts_of(job) if before is None else before
-        self._batches = Batches(extractors, self._on_rows)
-        self._open: list[Open] = []
         self._openers = Openers()
-        self._reach = reach or (lambda item: (on_disk(item, self._openers), open_here))
+        self._reach = reach or read_here(self._openers)
+        self._failed = 0
+        self._open: list[Open] = []
+        self._batches = Batches(extractors, self._on_rows)
 
-    def work(self, items: Iterable[Input]) -> int:
-        """Everything in `items`. The number of failures."""
+    def do(self, unit: WorkUnit) -> Event:
+        """A unit, to its end: ("unit", what came of it); ("lost", why) when it has to be tried
+        again; ("broken", why) when OUT cannot be used any more."""
         try:
-            later = [item for item in self._until_stopped(items) if not self._attend(item)]
-            self._finish()
-            self._return_to(later)
+            step: Callable[[WorkUnit], Any] = getattr(self, f"_{unit.step}")
+            return "unit", step(unit)
+        except StoreError as error:
+            return "broken", str(error)
+        except ReaderDied as error:
+            return "lost", str(error)
+        except Exception as error:  # noqa: BLE001 told to the driver, who counts it
+            return "lost", f"{type(error).__name__}: {error}"
         finally:
-            self._openers.close()
-        return self.failed
+            for video in self._open:  # only after an exception: what waits is done again
+                for recording in video.recordings:
+                    recording.close()
+            self._open.clear()
+            self._batches = Batches(self.extractors, self._on_rows)
 
-    def _until_stopped(self, items: Iterable[Input]) -> Iterable[Input]:
-        for item in items:
-            if self._is_over():
-                return
-            yield item
+    def close(self) -> None:
+        """Let open archives go."""
+        self._openers.close()
 
-    def _is_over(self) -> bool:
-        return bool(self.failed and self.job.fail_fast) or self._stopping()
-
-    def _return_to(self, later: list[Input]) -> None:
-        """Videos that other processes were working on: done by now, failed, or left behind."""
-        told = False
-        while later and not self._is_over():
-            holders = (self.claims.holder(item.id) for item in later)
-            if not told and (holder := next(filter(None, holders), "")):
-                self.report.note(f"waiting for videos of other runs ({holder})")
-                told = True
-            still = [item for item in self._until_stopped(later) if not self._attend(item)]
-            self._finish()
-            if len(still) == len(later):
-                time.sleep(POLL_S)
-            later = still
-
-    def _finish(self) -> None:
-        """Nothing waits in the batches any more."""
+    def _whole(self, unit: WorkUnit) -> None:
+        for item in unit.items:
+            if self._stopping() or (self._failed and self.job.fail_fast):
+                break
+            self._attend(item)
         self._batches.flush()
         self._settle()
+        first, *others = unit.items
+        if self.job.part_s is not None and not others and os.path.isfile(first.path):
+            self._parts_of(first).clear()  # of parts that could not be vouched for
 
-    def _attend(self, item: Input) -> bool:
-        """False when another process works on it."""
+    def _plan(self, unit: WorkUnit) -> int:
+        """How many parts; 0 for a video that is done with now."""
+        (item,) = unit.items
+        self.report.advance(item.id, 0, None)
+        try:
+            with HEARTBEAT.expected("open"):
+                if self._is_long(item) and (count := len(self._cut(item)[1])):
+                    return count
+        except Exception:  # noqa: BLE001 reading it as a whole says what is wrong with it
+            HEARTBEAT.beat()
+        self._whole(unit)
+        return 0
+
+    def _is_long(self, item: Input) -> bool:
+        """Whether an unfinished video is worth two parts, by its header."""
+        assert self.job.part_s is not None
+        length = seconds_of(item)
+        if length is None or length < 2 * self.job.part_s:
+            return False
+        return bool(self._missing(item, fingerprint(item, self._openers)))
+
+    def _part(self, unit: WorkUnit) -> str:
+        """ "" for a finished part, else why the video cannot be made of parts."""
+        (item,) = unit.items
+        self.report.advance(item.id, 0, None)
+        with HEARTBEAT.expected("open"):
+            store, parts = self._cut(item)
+        if unit.part >= len(parts) or store.has(part := parts[unit.part]):
+            return ""
+        access = self._reach(item, part, store)
+        try:
+            with HEARTBEAT.expected("open"), access.place as path:
+                recordings = record_video(
+                    Source(path, *seconds_of_range(item, path), name=item.id),
+                    self._batches, spool=self.out.path, opening=access.opening, ahead=prefetch,
+                )  # fmt: skip
+            self._batches.flush()
+            check(part, recordings)
+        except (ReaderDied, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 reading it as a whole says what is wrong
+            return str(error) or type(error).__name__
+        store.keep(part, recordings, access.marks)
+        for recording in recordings:
+            recording.close()
+        return ""
+
+    def _join(self, unit: WorkUnit) -> str:
+        """ "" for a finished video, else why it has to be read as a whole."""
+        (item,) = unit.items
+        mark = fingerprint(item, self._openers)
+        lanes = self._missing(item, mark)
+        store, parts = self._cut(item)
+        recordings = [
+            Recording(e.names, dtype=e.options.dtype, spool=self.out.path) for e in self.extractors
+        ]
+        try:
+            store.join(len(parts), recordings)
+        except (NotSplittable, StoreError) as error:  # StoreError: a part that cannot be read
+            return str(error)
+        self._open.append(Open(item, lanes, [recordings[lane] for lane in lanes], mark))
+        self._settle()
+        store.clear()
+        return ""
+
+    def _parts_of(self, item: Input) -> PartStore:
+        mark = fingerprint(item, self._openers)
+        recipes = [folder.recipe_hash for folder in self.out.folders]
+        key = [item.id, mark, part_facts(item), recipes, self.job.part_s]
+        return PartStore(self.out.path, key)
+
+    def _cut(self, item: Input) -> tuple[PartStore, list[Part]]:
+        store, lanes = self._parts_of(item), [e.lane for e in self.extractors]
+        assert self.job.part_s is not None
+        span = seconds_of_range(item, item.path)
+        return store, store.plan(item.path, lanes, *span, part_s=self.job.part_s)
+
+    def _attend(self, item: Input) -> None:
+        """One video: nothing where it is done, else its rows."""
         self.report.advance(item.id, 0, None)
         try:
             with HEARTBEAT.expected("fetch"):
                 mark = fingerprint(item, self._openers)
-            is_done = not self._missing(item, mark)
-        except Exception as error:
-            if isinstance(error, StoreError):  # OUT itself: no input can be looked at
-                raise
-            self._close(item, dict.fromkeys(range(len(self.folders)), Fault("open", error, None)))
-            return True
-        if is_done:
-            self._skip(item)
-            return True
-        if not self.claims.take(item.id):
-            return False
-        # Another run may have finished or failed it between the look and the claim.
-        lanes = self._missing(item, mark)
+            lanes = self._missing(item, mark)
+        except StoreError:  # OUT itself: no input can be looked at
+            raise
+        except Exception as error:  # noqa: BLE001 whatever it is, it concerns this input only
+            fault = Fault("open", error, None)
+            self._close(item, dict.fromkeys(range(len(self.extractors)), fault))
+            return
         if not lanes:
-            self._skip(item)
-        elif elsewhere := failed_elsewhere(self.job, item, self._before):
-            self.failed += 1
-            self.claims.release(item.id)
-            self.report.done(elsewhere)
-        else:
-            self._extract(item, lanes, mark)
-            self._settle()
-        return True
-
-    def lanes_to_do(self, item: Input) -> tuple[list[int], str | None]:
-        """(lanes without features of this very source, its fingerprint). VideoError as `work`."""
-        mark = fingerprint(item, self._openers)
-        return self._missing(item, mark), mark
-
-    def finish(
-        self, item: Input, lanes: list[int], made: list[Recording], mark: str | None
-    ) -> None:
-        """Store a video whose rows were made elsewhere."""
-        self._open.append(Open(item, lanes, made, mark))
+            self.out.forget(item.id)
+            self.report.done(Outcome(item.id, "skipped", "already done"))
+            return
+        self._extract(item, lanes, mark)
         self._settle()
 
     def _missing(self, item: Input, mark: str | None) -> list[int]:
         """The lanes that have no complete features of this very source."""
+        lanes = list(range(len(self.extractors)))
         if self.job.overwrite:
-            return list(range(len(self.folders)))
+            return lanes
         expected: dict[str, Any] = part_facts(item)
         if mark is not None:
             expected["fingerprint"] = mark
         if self.job.strict:
             expected["damaged"] = False
-        return [k for k, f in enumerate(self.folders) if not f.is_done(item.id, expected)]
-
-    def _skip(self, item: Input) -> None:
-        for book in books(self.job, self.folders):
-            book.forget(item.id)
-        self.claims.release(item.id)
-        self.report.done(Outcome(item.id, "skipped", "already done"))
+        return [k for k in lanes if not self.out.is_done(item.id, expected, lane=k)]
 
     def _extract(self, item: Input, lanes: list[int], mark: str | None) -> None:
         """Read a video to its end. Its rows may wait in the batches afterwards."""
@@ -201,23 +246,25 @@ class Worker:
 
         def watch(lane: int, row: Row[Prepared]) -> None:
             if row.window.index < self.job.debug_frames:
-                write_sheet(self.folders[lane].path, item.id, row, self.extractors[lane].view)
+                write_sheet(self.out.folders[lane].path, item.id, row, self.extractors[lane].view)
 
         try:
-            place, opening = self._reach(item)
-            with HEARTBEAT.expected("fetch"), TIMER.entering("fetch", place) as path:
+            access = self._reach(item, None, None)
+            with HEARTBEAT.expected("fetch"), TIMER.entering("fetch", access.place) as path:
                 tally.enter("open")
                 span = seconds_of_range(item, path)
                 recordings = record_video(
                     Source(path, *span, item.fps, item.id, item.pattern),
                     self._batches,
                     lanes=lanes,
-                    spool=self.job.out,
+                    spool=self.out.path,
                     tally=tally,
                     watch=watch,
                     ahead=prefetch,
-                    opening=opening,
+                    opening=access.opening,
                 )
+        except ReaderDied:
+            raise
         except Exception as error:  # noqa: BLE001 whatever it is, it concerns this input only
             fault = Fault(tally.stage, error, tally.frame)
             for recording in recordings:
@@ -254,62 +301,45 @@ class Worker:
         facts |= {**part_facts(item), "source": item.shown, "fingerprint": video.mark}
         try:
             with TIMER.timed("store"):
-                self.folders[lane].put(item.id, recording.arrays, recording.times(), facts)
+                self.out.put(item.id, recording.arrays, recording.times(), facts, lane=lane)
             TIMER.count("store", sum(rows.nbytes for rows in recording.arrays.values()))
         except Exception as error:  # noqa: BLE001 a bug in a codec must not end the run
             return Fault("store", error, None)
         return None
 
     def _close(
-        self, item: Input, faults: dict[int, Fault], recordings: Sequence[Recording] = ()
+        self, item: Input, faults: Mapping[int, Fault], recordings: Sequence[Recording] = ()
     ) -> None:
-        """Book what became of a video, tell it, and let the claim go."""
-        for lane, folder in enumerate(self.folders):
-            if lane in faults:
-                book_of(folder).add(_failure(item, faults[lane], None))
-                if isinstance(folder, SpooledFolder):
-                    folder.send_sheets(item.id)
-            else:
-                book_of(folder).forget(item.id)
-        if faults:
-            self._report_faults(item, faults)
-        else:
-            if len(self.folders) > 1:
-                self.job.book.forget(item.id)
-            self.report.done(_outcome(item, recordings))
-        self.claims.release(item.id)
-
-    def _report_faults(self, item: Input, faults: dict[int, Fault]) -> None:
-        self.failed += 1
+        """Record what became of a video, and tell it."""
+        if not faults:
+            self.out.forget(item.id)
+            self.report.done(_extracted(item, recordings))
+            return
+        self._failed += 1
+        lanes = {lane: _failure(item, fault) for lane, fault in faults.items()}
         first = next(iter(faults.values()))
-        partial = len(faults) < len(self.folders)
-        models = ", ".join(self.extractors[lane].name for lane in faults) if partial else None
-        failure = _failure(item, first, models)
-        if len(self.folders) > 1:
-            self.job.book.add(failure)
+        failure = _failure(item, first)
+        if len(faults) < len(self.extractors):  # the others have their features
+            models = ", ".join(self.extractors[lane].name for lane in faults)
+            failure = replace(failure, message=f"{failure.message} (model {models})")
+        self.out.fail(failure, lanes)
         lines = traceback.format_exception(first.error) if self.job.debug else []
-        text = f"{failure.type}: {failure.message}" if failure.unexpected else failure.message
-        self.report.done(Outcome(item.id, "failed", text, traceback="".join(lines)))
+        self.report.done(Outcome.failed(failure, traceback="".join(lines)))
 
 
-def _failure(item: Input, fault: Fault, models: str | None) -> Failure:
-    """models: named when others of this run have their features."""
-    message = str(fault.error) or "no message"
-    if models:
-        message = f"{message} (model {models})"
-    stage = "store" if isinstance(fault.error, StoreError) else fault.stage
+def _failure(item: Input, fault: Fault) -> Failure:
     return Failure(
         id=item.id,
         source=item.shown,
-        stage=stage,
+        stage="store" if isinstance(fault.error, StoreError) else fault.stage,
         type=type(fault.error).__name__,
-        message=message,
+        message=str(fault.error) or "no message",
         frame=fault.frame,
         unexpected=not isinstance(fault.error, TubeletError),
     )
 
 
-def _outcome(item: Input, recordings: Sequence[Recording]) -> Outcome:
+def _extracted(item: Input, recordings: Sequence[Recording]) -> Outcome:
     rows, warnings = len(recordings[0]), recordings[0].provenance["warnings"]
     end_s = recordings[0].times()["end_s"]
     start_s = recordings[0].times()["start_s"]

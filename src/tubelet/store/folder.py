@@ -19,7 +19,7 @@ import hashlib
 import importlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -108,6 +108,16 @@ class Folder:
             return {}
         files = record.get("files")
         return files if isinstance(files, dict) else {}
+
+    def unsent(self) -> Sequence[str]:
+        """Videos that are finished here and not yet where they belong: none, this is the place."""
+        return ()
+
+    def resume(self, identity: str) -> None:
+        """Bring such a video where it belongs."""
+
+    def send_sheets(self, identity: str) -> None:
+        """Bring its contact sheets where they belong."""
 
     def write(self, identity: str, features: Features) -> None:
         """All arrays, then the JSON. StoreError when something cannot be written."""
@@ -243,26 +253,35 @@ def open_folder(
         name = f"{shown}/{RECIPE}" if shown else record
         raise UsageError(f"{name}: not readable as JSON; remove it or pass --overwrite")
     if existing is not None and not overwrite:
-        _check_same(shown or str(path), existing, recipe, digest, fmt)
+        check_same(shown or str(path), existing, recipe, digest, fmt)
     new = {"schema": SCHEMA, "hash": digest, "format": fmt, "recipe": recipe, "run": run}
+    check_writable(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path) as probe:
-            probe.write(b"?")
         if existing != new:
             write_json(record, new)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot write there: {error.strerror or error}; name a folder of yours with -o"
-        ) from error
     except StoreError as error:
         raise UsageError(str(error)) from error
     return Folder(path, digest, fmt)
 
 
-def _check_same(
+def check_writable(path: Path, *, hint: str = "name a folder of yours with -o") -> None:
+    """Create a folder and a file in it. UsageError, with the hint, where that cannot be done."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"?")
+    except OSError as error:
+        why = error.strerror or error
+        raise UsageError(f"{path}: cannot write there: {why}; {hint}") from error
+
+
+def check_same(
     path: str, existing: Mapping[str, Any], recipe: Mapping[str, Any], digest: str, fmt: str
 ) -> None:
+    """RecipeMismatch, naming what differs, for a folder of another recipe or format.
+
+    existing: its tubelet.json. path: what messages call it.
+    """
     if existing.get("hash") != digest:
         changed = "; ".join(differences(existing.get("recipe", {}), recipe)[:6])
         raise RecipeMismatch(

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -31,23 +31,45 @@ HEARTBEAT_S = 20.0
 HIDDEN = ".tubelet"
 
 
+class Ticker:
+    """Calls `beat` every HEARTBEAT_S, in a thread."""
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        self._beat, self._stopped = beat, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(HEARTBEAT_S):
+            self._beat()
+
+
 class Claims:
     """The claims of this process on videos of one OUT. Use as a context: leaving lets all go."""
 
     def __init__(
-        self, out: Path, *, total: int, shard: str | None = None, works: Works | None = None
-    ) -> None:
+        self, out: Path, *, total: int, shard: str | None = None, works: Works | None = None,
+        recipes: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """recipes: folder below OUT -> hash of the recipe that this run writes there."""
         self.works = works or Works()
         self._folder = out / HIDDEN / "claims"
         self._lock = out / HIDDEN / "lock"
         me = this_process()
         name = f"{me.machine}-{me.pid}-{me.started}.json"
         self._run = out / HIDDEN / "runs" / name
-        self._me = {**asdict(me), "since": round(time.time(), 3)}
-        self._facts = {"inputs": total, "shard": shard}
+        self.me = {**asdict(me), "since": round(time.time(), 3)}
+        self._facts: dict[str, Any] = {"inputs": total, "shard": shard}
+        if recipes:
+            self._facts["recipes"] = dict(recipes)
         self._held: set[Path] = set()
-        self._stop = threading.Event()
-        self._beat = threading.Thread(target=self._heartbeat, name="heartbeat", daemon=True)
+        self._ticker = Ticker(self.beat)
 
     def __enter__(self) -> Claims:
         try:
@@ -58,12 +80,11 @@ class Claims:
             self._tell()
         except OSError as error:
             raise _unwritable(self._run, error) from error
-        self._beat.start()
+        self._ticker.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._beat.join()
+        self._ticker.stop()
         for path in [*self._held, self._run]:
             if owner_of(read_record(path)) == this_process():
                 with suppress(OSError):
@@ -83,7 +104,7 @@ class Claims:
                         return False
                     path.unlink(missing_ok=True)
                 self._held.add(path)  # before there is a file: Ctrl-C in between leaves none
-                if not _create(path, json_bytes({"id": identity, **self._me})):
+                if not _create(path, json_bytes({"id": identity, **self.me})):
                     self._held.discard(path)
                     return False
         except OSError as error:
@@ -107,26 +128,32 @@ class Claims:
         owner = owner_of(read_record(self._path(identity)))
         return f"process {owner.pid} on {owner.host}" if owner is not None else ""
 
+    def expect(self, total: int) -> None:
+        """So many inputs are this run's."""
+        self._facts["inputs"] = total
+        with suppress(OSError):
+            self._tell()
+
+    def others(self) -> list[dict[str, Any]]:
+        """What the other living runs on OUT say of themselves."""
+        return living(self._run.parent, but=self._run)
+
+    def facts(self) -> dict[str, Any]:
+        """Who runs here, and how it gets on."""
+        work = self.works.now()
+        return {**self.me, **self._facts, **({"work": work.plain()} if work is not None else {})}
+
     def _path(self, identity: str) -> Path:
         digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
         return self._folder / f"{digest}.json"
 
-    def _progress(self) -> dict[str, Any]:
-        work = self.works.now()
-        return {"work": work.plain()} if work is not None else {}
-
     def _tell(self) -> None:
-        """Who runs here, and how it gets on."""
         temporary = self._run.with_name(f"{TEMPORARY}{_prefix()}-{secrets.token_hex(4)}-run")
         try:
-            temporary.write_bytes(json_bytes({**self._me, **self._facts, **self._progress()}))
+            temporary.write_bytes(json_bytes(self.facts()))
             os.replace(temporary, self._run)
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _heartbeat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            self.beat()
 
     def beat(self) -> None:
         """This process lives, and so do its claims."""
@@ -204,11 +231,12 @@ def stale_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, read_record(path) or {}
 
 
-def living(folder: Path) -> list[dict[str, Any]]:
-    """What the claim or run files of living processes say, with the age of their last sign."""
+def living(folder: Path, *, but: Path | None = None) -> list[dict[str, Any]]:
+    """What the claim or run files of living processes say, with the age of their last sign.
+    but: one that is left out."""
     found: list[dict[str, Any]] = []
     for path in sorted(folder.glob("*.json")):
-        record = read_record(path)
+        record = read_record(path) if path != but else None
         if record is not None and not is_stale(path):
             with suppress(OSError):
                 found.append({**record, "silent_s": max(0.0, time.time() - path.stat().st_mtime)})

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ from tubelet.errors import StoreError
 from tubelet.machine.atomic import STALE_S
 from tubelet.machine.locks import is_alive, this_process
 from tubelet.machine.timing import Works
-from tubelet.run.claims.disk import HIDDEN, Claims, owner_of
-from tubelet.run.job import Job
+from tubelet.run.claims.disk import HIDDEN, Claims, Ticker, owner_of
 from tubelet.store.folder import json_bytes
 from tubelet.store.remote.objects import ObjectFolder, StoredObject
 from tubelet.store.remote.spool import hashed
@@ -31,52 +31,54 @@ LARGEST = 1 << 16
 """Of a claim, in bytes."""
 
 _open: set[str] = set()
-"""Tokens of the `Leases` of this process: a claim of another one was left when the store failed."""
+"""Tokens of the `StoreClaims` of this process: another one's was left when the store failed."""
 
 
-def claims_of(
-    job: Job, *, total: int, shard: str | None = None, works: Works | None = None
-) -> Claims:
-    """Who may work on what, in an OUT on a disk or on a store."""
-    if job.store is None:
-        return Claims(job.out, total=total, shard=shard, works=works)
-    return Leases(job.out, job.store, total=total, shard=shard, works=works)
-
-
-class Leases(Claims):
-    """`Claims` that other machines see. Those on the disk are for processes of this one."""
+class StoreClaims:
+    """`Claims` that other machines see; those on the disk are for processes of this one."""
 
     def __init__(
         self, spool: Path, store: ObjectFolder, *, total: int, shard: str | None = None,
-        works: Works | None = None,
+        works: Works | None = None, recipes: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(spool, total=total, shard=shard, works=works)
+        self._disk = Claims(spool, total=total, shard=shard, works=works, recipes=recipes)
         self._store = store
         self._objects: dict[str, bytes] = {}
         self._mine: dict[str, str] = {}
         self._writing = threading.Lock()
         self._token = secrets.token_hex(8)
-        me = this_process()
-        self._name = f"{me.machine}-{me.pid}-{me.started}"
-        self._is_run = total > 0  # a worker of a run has claims, but no run file
-        if self._is_run:
-            self._objects[f"{HIDDEN}/runs/{self._name}.json"] = self._words(self._facts)
+        self._name = "{machine}-{pid}-{started}".format(**self._disk.me)
+        self._run = f"{HIDDEN}/runs/{self._name}.json"
+        self._ticker = Ticker(self.beat)
 
-    def __enter__(self) -> Leases:
-        for name, data in self._objects.items():
-            self._store.put_bytes(data, name)
-        super().__enter__()
+    @property
+    def works(self) -> Works:
+        return self._disk.works
+
+    def __enter__(self) -> StoreClaims:
+        self._disk.__enter__()
+        try:
+            self._tell()
+        except BaseException:
+            self._disk.__exit__()
+            raise
+        self._ticker.start()
         _open.add(self._token)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        super().__exit__(*exc)
+        self._ticker.stop()
+        self._disk.__exit__(*exc)
         _open.discard(self._token)
         with suppress(StoreError):  # they go stale by themselves
             for name in list(self._objects):
                 self._store.delete(name)
-            if self._is_run:
-                self._tidy()
+            self._tidy()
+
+    def _tell(self) -> None:
+        """The run file."""
+        self._objects[self._run] = self._words(self._disk.facts())
+        self._store.put_bytes(self._objects[self._run], self._run)
 
     def _tidy(self) -> None:
         """Remove what killed processes of this machine left."""
@@ -91,15 +93,15 @@ class Leases(Claims):
     def take(self, identity: str) -> bool:
         if identity in self._mine:
             return True
-        if not super().take(identity):
+        if not self._disk.take(identity):
             return False
         try:
             name = self._create(identity)
         except BaseException:
-            super().release(identity)
+            self._disk.release(identity)
             raise
         if name is None:
-            super().release(identity)
+            self._disk.release(identity)
             return False
         self._mine[identity] = name
         return True
@@ -110,7 +112,24 @@ class Leases(Claims):
             with self._writing, suppress(StoreError):
                 self._objects.pop(name, None)
                 self._store.delete(name)
-        super().release(identity)
+        self._disk.release(identity)
+
+    def holds(self, identity: str) -> bool:
+        """Whether this process has it."""
+        return identity in self._mine
+
+    def expect(self, total: int) -> None:
+        """So many inputs are this run's."""
+        self._disk.expect(total)
+        with self._writing, suppress(StoreError):
+            self._tell()
+
+    def others(self) -> list[dict[str, Any]]:
+        """What the other living runs on OUT say of themselves."""
+        there = self._store.entries(f"{HIDDEN}/runs")
+        names = [n for n, e in there.items() if n != self._run and e.size <= LARGEST]
+        records = self._store.records(names)
+        return [r for n, r in records.items() if not self._is_stale(n, there[n])]
 
     def holder(self, identity: str) -> str:
         name = max(self._claims(identity), key=_number, default="")
@@ -118,10 +137,8 @@ class Leases(Claims):
         return f"process {record.get('pid', '?')} on {record.get('host', '?')}"
 
     def beat(self) -> None:
-        super().beat()
-        if self._is_run:
-            facts = {**self._facts, **self._progress()}
-            self._objects[f"{HIDDEN}/runs/{self._name}.json"] = self._words(facts)
+        """This process lives, and so do its claims."""
+        self._objects[self._run] = self._words(self._disk.facts())
         for name, data in list(self._objects.items()):
             with self._writing, suppress(StoreError):
                 if name in self._objects:
@@ -163,7 +180,7 @@ class Leases(Claims):
             self._store.delete(probe)
 
     def _words(self, facts: dict[str, Any]) -> bytes:
-        return json_bytes({**self._me, "token": self._token, **facts})
+        return json_bytes({**self._disk.me, "token": self._token, **facts})
 
 
 def _folder(identity: str) -> str:

@@ -27,7 +27,7 @@ class WorkUnit:
 
 
 def groups(
-    items: Sequence[Input], seconds: Sequence[float | None], part_s: float, workers: int = 1
+    items: Sequence[Input], seconds: Sequence[float | None], part_s: float | None, workers: int = 1
 ) -> list[WorkUnit]:
     """Units of all inputs, longest first; videos of two parts or more begin with their plan."""
     loads = weights(seconds)
@@ -36,7 +36,8 @@ def groups(
     group: list[Input] = []
     length = 0.0
     for i in sorted(range(len(items)), key=lambda i: -loads[i]):
-        if seconds[i] is not None and loads[i] >= 2 * part_s and os.path.isfile(items[i].path):
+        is_long = part_s is not None and seconds[i] is not None and loads[i] >= 2 * part_s
+        if is_long and os.path.isfile(items[i].path):
             units.append(WorkUnit("plan", (items[i],)))
             continue
         if group and (length + loads[i] > GROUP_S or len(group) >= most):
@@ -44,6 +45,30 @@ def groups(
             group, length = [], 0.0
         group.append(items[i])
         length += loads[i]
+    if group:
+        units.append(WorkUnit("whole", tuple(group)))
+    return units
+
+
+def in_order(
+    items: Sequence[Input], part_s: float | None, workers: int, *, at_once: int | None = 1
+) -> list[WorkUnit]:
+    """Units of inputs whose length nobody knows, in their order.
+
+    part_s: files begin with their plan; None: no video is cut. at_once: how many inputs a unit has,
+    None: as many as a group, for windows of several videos that share batches.
+    """
+    most = at_once or min(GROUP_VIDEOS, math.ceil(len(items) / workers))
+    units: list[WorkUnit] = []
+    group: list[Input] = []
+    for item in items:
+        if part_s is not None and most == 1 and item.member is None and os.path.isfile(item.path):
+            units.append(WorkUnit("plan", (item,)))
+            continue
+        group.append(item)
+        if len(group) == most:
+            units.append(WorkUnit("whole", tuple(group)))
+            group = []
     if group:
         units.append(WorkUnit("whole", tuple(group)))
     return units

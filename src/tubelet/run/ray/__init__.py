@@ -4,15 +4,13 @@
       ▲                     │  rows -> model -> OUT, atomically                        │
       └───── events ────────┘◀───── a stream of at most AHEAD rows that wait ──────────┘
 
-A unit is a group of short videos, or one step of a long one (plan, part k, join). The driver holds
-the claims, hands out the longest first, and gives what a lost worker held to another one, at most
-ATTEMPTS times. Files are written where the rows are made; only words travel to the driver.
+The driver is the one of every run (`run/driver.py`), over a pool of actors. Files are written where
+the rows are made; only words travel to the driver.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import pickle
 import signal
@@ -25,9 +23,12 @@ from typing import Any
 from tubelet.errors import UsageError
 from tubelet.extraction.extractor import Extractor
 from tubelet.inputs import Input
-from tubelet.run.claims.disk import Claims
-from tubelet.run.job import Job, Reporter, Stopping, nobody
-from tubelet.store.folder import Folder
+from tubelet.machine.timing import Works
+from tubelet.run.driver import Driver
+from tubelet.run.job import Job, Reporter, Stopping
+from tubelet.run.out import Out
+from tubelet.run.parts.units import busy_workers, groups
+from tubelet.run.share.durations import lengths
 
 try:
     import ray
@@ -35,7 +36,7 @@ except ImportError as error:
     raise UsageError("--engine ray needs Ray: pip install 'tubelet[ray]'") from error
 
 from tubelet.run.ray.actors import ModelWorker, cause_of
-from tubelet.run.ray.driver import ActorHandle, Driver
+from tubelet.run.ray.pool import RayPool
 from tubelet.run.ray.reach import check_answers as check_answers
 
 
@@ -52,10 +53,10 @@ class Cluster:
 
 
 def run_ray(
-    job: Job, extractors: Sequence[Extractor], folders: Sequence[Folder], claims: Claims,
-    report: Reporter, stopping: Stopping = nobody, *, cluster: Cluster,
+    job: Job, extractors: Sequence[Extractor], out: Out, report: Reporter, stopping: Stopping,
+    works: Works, *, cluster: Cluster,
 ) -> int:  # fmt: skip
-    """As `local.run`, on a Ray cluster. The number of failed inputs."""
+    """As `run.run_local`, on a Ray cluster. The number of failed inputs."""
     import torch
 
     on_term = signal.getsignal(signal.SIGTERM)
@@ -73,25 +74,25 @@ def run_ray(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_term)  # Ray's own would end us without a word
     threads = torch.get_num_threads()
-    clean = replace(job, inputs=[], out=job.out.absolute())
-    homes = [replace(folder, path=folder.path.absolute()) for folder in folders]
     # The parts of a long video meet in OUT, and a store's OUT is made on a disk of each node.
-    part_s = cluster.part_s if job.store is None else math.inf
-    order = ray.put(pickle.dumps((clean, homes, threads, part_s)))
+    job = replace(job, part_s=cluster.part_s if out.is_local else None)
+    order = ray.put(pickle.dumps((replace(job, inputs=[]), out, threads)))
     models = ray.put(pickle.dumps(list(extractors)))
     resources = {"num_cpus": 1 if cluster.gpus else threads, "num_gpus": cluster.gpus}
     device = "cuda" if cluster.gpus else extractors[0].device
 
-    def hire() -> ActorHandle:
+    def hire() -> tuple[Any, Any]:
         kind: Any = ray.remote(ModelWorker)
         actor = kind.options(**resources, max_restarts=0)
         actor = actor.remote(order, models, device, bool(cluster.gpus))
-        return ActorHandle(actor, actor.ready.remote())
+        return actor, actor.ready.remote()
 
-    absolute = [_absolute(item) for item in job.inputs]
+    items = [_absolute(item) for item in job.inputs]
     try:
-        driver = Driver(replace(job, inputs=absolute), homes, claims, report, hire, part_s)
-        return driver.work(job.workers, stopping)
+        seconds = lengths(items, limit=job.timeout, note=report.note)
+        units = groups(items, seconds, job.part_s, job.workers)
+        workers = busy_workers(units, job.workers)
+        return Driver(job, out, report, RayPool(hire), stopping).work(units, workers, works)
     finally:
         if ours:
             ray.shutdown()

@@ -147,6 +147,7 @@ class RemoteReading:
     def _follow(self, tally: Tally) -> None:
         self._tally.stage, self._tally.frame = tally.stage, tally.frame
         self._tally.decoded = tally.decoded
+        HEARTBEAT.beat(frame=tally.frame)
 
     def _raise(self, tally: Tally, error: Exception) -> None:
         self._follow(tally)

@@ -11,9 +11,8 @@ from dataclasses import replace
 
 from tubelet.errors import StoreError
 from tubelet.inputs import Input
-from tubelet.machine.heartbeat import CELLS
+from tubelet.machine.heartbeat import CELLS, Silence, read_sign
 from tubelet.run.job import Job, Reporter
-from tubelet.run.processes.child_process import ChildProcess
 from tubelet.run.processes.start import GRACE_S, TICK_S, ending
 from tubelet.run.share import duration_reader as headers
 from tubelet.run.share.duration_reader import seconds_of
@@ -100,7 +99,7 @@ class _Watch:
         process = context.Process(target=headers.reader, args=args, daemon=True)
         process.start()
         theirs.close()
-        hand, tick = ChildProcess(process, ours, cells), min(TICK_S, self._limit / 4)
+        silence, tick = Silence(), min(TICK_S, self._limit / 4)
         in_hand: set[int] = set()
         looked = time.monotonic()
         try:
@@ -115,7 +114,7 @@ class _Watch:
                 now = time.monotonic()
                 # While this process itself was stopped (Ctrl-Z), nobody was silent.
                 elapsed, looked = min(now - looked, 2 * tick), now
-                if hand.is_silent(elapsed, self._limit):
+                if silence.is_over(read_sign(cells), elapsed, self._limit):
                     return sorted(in_hand), ""
         except (EOFError, OSError):
             process.join(GRACE_S)

@@ -20,7 +20,7 @@ from tubelet.store.failures import NAME
 from tubelet.store.folder import CODECS, RECIPE, json_bytes
 from tubelet.store.named_files import is_inside
 from tubelet.store.remote.objects import ObjectFolder, StoredObject
-from tubelet.store.remote.spool import ObjectFailures
+from tubelet.store.remote.spool import StoreFailures
 
 HIDDEN = ".tubelet"
 KEEP_FREE = 64 << 20
@@ -98,7 +98,7 @@ def _copy(store: ObjectFolder, wanted: Mapping[str, StoredObject], target: Path)
 
 def _failures(store: ObjectFolder, target: Path) -> None:
     """failures.jsonl as it is now, also while a run is on or after one was killed."""
-    text = ObjectFailures(store).text()
+    text = StoreFailures(store).text()
     if text:
         (target / NAME).write_bytes(text)
     else:

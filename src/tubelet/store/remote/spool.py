@@ -16,9 +16,9 @@ its own; failures.jsonl is put together from them when a run ends.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 
 from tubelet.errors import StoreError, UsageError
 from tubelet.machine.cache import cache_folder
-from tubelet.store.failures import NAME, Failure, Failures
+from tubelet.store.failures import NAME, Failure
 from tubelet.store.folder import RECIPE, Folder, json_bytes, open_folder, read_record
 from tubelet.store.formats.rows import Rows
+from tubelet.store.listing import ids_below
 from tubelet.store.named_files import is_inside
 from tubelet.store.remote.objects import ObjectFolder
 
@@ -48,22 +49,32 @@ def hashed(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class SpooledFolder(Folder):
-    """A `Folder` whose finished videos lie on a store; `path` is the spool."""
+class StoreFolder:
+    """A folder of a store: its videos are made in `spool`, and sent when they are finished."""
 
-    store: ObjectFolder = field(kw_only=True)
+    spool: Folder
+    store: ObjectFolder
+
+    @property
+    def path(self) -> Path:
+        """Where videos are made."""
+        return self.spool.path
+
+    @property
+    def recipe_hash(self) -> str:
+        return self.spool.recipe_hash
 
     def is_done(self, identity: str, expected: Mapping[str, Any] | None = None) -> bool:
         """Whether the store has the JSON, as expected, and a file of every name in it. Their bytes
         are not fetched: they were there before the JSON was."""
-        files = self.promised(self.store.record(f"{identity}.json"), expected)
+        files = self.spool.promised(self.store.record(f"{identity}.json"), expected)
         if not files or not all(map(is_inside, files)):
             return False
         there = _names(self.store)
         if not all(name in there or self.store.has(name) for name in files):
             return False
         for name in files:  # what a killed run of this machine left, and another one finished
-            if not self.sidecar(identity).exists():
+            if not self.spool.sidecar(identity).exists():
                 (self.path / name).unlink(missing_ok=True)
         return True
 
@@ -74,7 +85,7 @@ class SpooledFolder(Folder):
         times: Mapping[str, NDArray[float64]],
         provenance: Mapping[str, Any],
     ) -> None:
-        super().put(identity, arrays, times, provenance)
+        self.spool.put(identity, arrays, times, provenance)
         try:
             self.send(identity)
         except StoreError as error:
@@ -85,7 +96,7 @@ class SpooledFolder(Folder):
 
     def send(self, identity: str) -> None:
         """A video that is finished on this disk, which then has it no more."""
-        sidecar = self.sidecar(identity)
+        sidecar = self.spool.sidecar(identity)
         files = (read_record(sidecar) or {}).get("files") or {}
         self.store.delete(f"{identity}.json")
         for name in files:
@@ -102,12 +113,16 @@ class SpooledFolder(Folder):
             self.store.put(sheet, sheet.relative_to(self.path).as_posix())
             sheet.unlink(missing_ok=True)
 
+    def unsent(self) -> Sequence[str]:
+        """What an earlier run finished here and may not have sent."""
+        return list(ids_below(self.path))
+
     def resume(self, identity: str) -> None:
         """Send what an earlier run finished here and did not send. Only for who may work on it."""
-        if super().is_done(identity):
+        if self.spool.is_done(identity):
             self.send(identity)
         else:
-            self.sidecar(identity).unlink(missing_ok=True)
+            self.spool.sidecar(identity).unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=16)
@@ -116,8 +131,8 @@ def _names(store: ObjectFolder) -> frozenset[str]:
     return frozenset(store.entries())
 
 
-def open_spooled(path: Path, store: ObjectFolder, **facts: Any) -> SpooledFolder:
-    """As `store.base.open_folder`, on a store; `path` is the spool. UsageError when it cannot be
+def open_spooled(path: Path, store: ObjectFolder, **facts: Any) -> StoreFolder:
+    """As `store.folder.open_folder`, on a store; `path` is the spool. UsageError when it cannot be
     written or read."""
     _names.cache_clear()
     try:
@@ -134,7 +149,7 @@ def open_spooled(path: Path, store: ObjectFolder, **facts: Any) -> SpooledFolder
         raise UsageError(str(error)) from error
     if folder is None:
         raise UsageError(f"{store.url}/{RECIPE} appears and disappears; is something removing it?")
-    return SpooledFolder(path, folder.recipe_hash, folder.fmt, store=store)
+    return StoreFolder(folder, store)
 
 
 def _open(path: Path, store: ObjectFolder, facts: Mapping[str, Any]) -> Folder | None:
@@ -153,7 +168,7 @@ def _open(path: Path, store: ObjectFolder, facts: Mapping[str, Any]) -> Folder |
     return folder
 
 
-class ObjectFailures:
+class StoreFailures:
     """`Failures` of a folder on a store: an object per input, so that nobody waits for another."""
 
     def __init__(self, store: ObjectFolder) -> None:
@@ -195,13 +210,3 @@ class ObjectFailures:
 
 def _is_ours(line: Mapping[str, Any]) -> bool:
     return isinstance(line.get("id"), str)
-
-
-Book = Failures | ObjectFailures
-
-
-def book_of(folder: Folder) -> Book:
-    """The failures of a folder, where they are kept."""
-    if isinstance(folder, SpooledFolder):
-        return ObjectFailures(folder.store)
-    return Failures(folder.path)
