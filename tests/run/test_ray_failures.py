@@ -127,13 +127,15 @@ def test_the_time_limit(cluster, videos, tmp_path):
     inputs = [tmp_path / "stuck.mp4", videos / "v00.mp4"]
     failed, _ = go_ray(inputs, tmp_path / "out", tiny(model=Stuck()), workers=1, timeout=5)
     assert failed == 1
-    assert "nothing moved for 5 s (--timeout)" in failures(tmp_path / "out")["stuck"]["message"]
+    line = failures(tmp_path / "out")["stuck"]
+    assert (line["stage"], line["type"]) == ("model", "TimeLimit")
+    assert "the model gave no row for 5 s" in line["message"]
     assert (tmp_path / "out/v00.npy").exists()
 
 
 def test_a_decoder_that_hangs_before_its_first_row(cluster, videos, tmp_path):
-    """The driver gives its length up; each of its three tries is ended, with the process that
-    hangs; the rest is done."""
+    """The driver gives its length up; the worker is ended with the process that hangs; the rest is
+    done."""
     import ray
 
     ray.init(address=cluster[0].address, log_to_driver=False)
@@ -141,8 +143,8 @@ def test_a_decoder_that_hangs_before_its_first_row(cluster, videos, tmp_path):
     items.append(Input("v", str(videos / "v00.mp4")))
     failed, heard = go_ray(items, tmp_path / "out", workers=1, timeout=3)
     assert (failed, heard.kinds()) == (1, {"h": "failed", "v": "extracted"})
-    message = failures(tmp_path / "out")["h"]["message"]
-    assert message == "nothing moved for 3 s (--timeout), so it was ended; tried 3 times"
+    line = failures(tmp_path / "out")["h"]
+    assert (line["stage"], line["type"], line["attempts"]) == ("open", "TimeLimit", 1)
     assert heard.notes == [f"length not read: {items[0].path} (nothing moved for 3 s (--timeout))"]
     deadline = time.monotonic() + 30
     while processes("Decoder"):

@@ -62,7 +62,7 @@ class Claims:
         self._folder = out / HIDDEN / "claims"
         self._lock = out / HIDDEN / "lock"
         me = this_process()
-        name = f"{me.machine}-{me.pid}-{me.started}.json"
+        name = f"{me.machine}-{me.pid}-{me.started}-{secrets.token_hex(4)}.json"
         self._run = out / HIDDEN / "runs" / name
         self.me = {**asdict(me), "since": round(time.time(), 3)}
         self._facts: dict[str, Any] = {"inputs": total, "shard": shard}

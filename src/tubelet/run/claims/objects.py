@@ -47,7 +47,7 @@ class StoreClaims:
         self._mine: dict[str, str] = {}
         self._writing = threading.Lock()
         self._token = secrets.token_hex(8)
-        self._name = "{machine}-{pid}-{started}".format(**self._disk.me)
+        self._name = "{machine}-{pid}-{started}".format(**self._disk.me) + f"-{self._token[:8]}"
         self._run = f"{HIDDEN}/runs/{self._name}.json"
         self._ticker = Ticker(self.beat)
 

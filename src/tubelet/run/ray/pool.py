@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from tubelet.machine.timing import COUNTERS
 from tubelet.run.driver import Hear
 from tubelet.run.parts.units import WorkUnit
 from tubelet.run.ray.actors import cause_of
+
+IDLE_S = 0.1
 
 
 @dataclass(eq=False)
@@ -49,6 +52,9 @@ class RayPool:
         busy: dict[Any, ActorHandle] = {
             worker.waiting: worker for worker in self._running if worker.waiting is not None
         }
+        if not busy:  # nothing can happen; Ray does not wait for nothing
+            time.sleep(min(timeout_s, IDLE_S))
+            return
         ready, _ = ray.wait(list(busy), num_returns=1, timeout=timeout_s)
         for one in ready:
             worker = busy[one]
