@@ -11,7 +11,7 @@ from tubelet.run.out import Place, place_of
 from tubelet.store.remote.objects import object_scheme
 
 
-class Out(click.ParamType):
+class OutPlace(click.ParamType):
     """OUT to write: a `Path`, or an `ObjectFolder`."""
 
     name = "path"

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from tubelet.cli.options import DEBUG
-from tubelet.cli.places import Out
+from tubelet.cli.places import OutPlace
 from tubelet.store.remote.objects import ObjectFolder
 
 
 @click.command(name="status")
-@click.argument("out", type=Out())
+@click.argument("out", type=OutPlace())
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 @DEBUG
 def command(out: Path | ObjectFolder, as_json: bool, debug: bool) -> None:

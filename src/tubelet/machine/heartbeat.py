@@ -3,9 +3,8 @@
     with HEARTBEAT.expected("decode"):       from here on silence is a bad sign
         ...  HEARTBEAT.beat(frame=k)         something moved
 
-A worker process shares its cells with its parent (`run/processes/pool.py`), which reads them as
-`Sign`.
-In other processes nobody looks, and nothing happens.
+A worker process shares its cells with its parent (`run/processes/process_pool.py`), which reads
+them as `Sign`. In other processes nobody looks, and nothing happens.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Many videos, any kind of worker: who gets what, what is tried again, when it is over.
 
-    Driver ── unit ──▶ worker of a `Pool`: this process, processes of this machine, Ray actors
+    Driver ── unit ──▶ worker of a `WorkerPool`: this process, processes of this machine, Ray actors
       ▲                   │  rows -> OUT
       └───── events ──────┘
 
@@ -41,7 +41,7 @@ Hear = Callable[[Any, str, Any], None]
 `Worker` and `EventReporter` tell: "advance", "note", "done", then "unit", "lost" or "broken"."""
 
 
-class Pool(Protocol):
+class WorkerPool(Protocol):
     """Workers of one kind; a worker is whatever `start` gives."""
 
     def start(self, place: int) -> Any:
@@ -78,7 +78,7 @@ class Pool(Protocol):
 
 
 @dataclass(eq=False)
-class Child:
+class DrivenWorker:
     """A worker as the driver sees it. unit: what it works on. begun: ids of its videos that it has
     looked at; current: the last one."""
 
@@ -95,13 +95,13 @@ class Driver:
     """One run over a pool."""
 
     def __init__(
-        self, job: Job, out: Out, report: Reporter, pool: Pool, stopping: Stopping = nobody
+        self, job: Job, out: Out, report: Reporter, pool: WorkerPool, stopping: Stopping = nobody
     ) -> None:
         self._job, self._out, self._report, self._pool = job, out, report, pool
         self._stopping = stopping
         self._left: deque[WorkUnit] = deque()
         self._later: list[Input] = []
-        self._children: list[Child] = []
+        self._children: list[DrivenWorker] = []
         self._losses: dict[tuple[str, int], int] = {}
         self._waiting_parts: dict[str, int] = {}
         self._closed: set[str] = set()
@@ -116,7 +116,7 @@ class Driver:
         being writable, or no worker can start."""
         self._left.extend(units)
         try:
-            self._children = [Child(self._pool.start(k), k) for k in range(workers)]
+            self._children = [DrivenWorker(self._pool.start(k), k) for k in range(workers)]
             works.follow(self._pool.counters, dict.fromkeys(STAGES, workers))
             while self._step():
                 pass
@@ -169,7 +169,7 @@ class Driver:
         if len(self._later) == before:
             time.sleep(POLL_S)
 
-    def _give(self, child: Child) -> None:
+    def _give(self, child: DrivenWorker) -> None:
         """The next unit of which something is ours to do.
 
         A video is not read as a whole while parts of it are still being made: they are cleared
@@ -266,7 +266,7 @@ class Driver:
         if not any(item in unit.items for unit in self._left):
             self._left.appendleft(WorkUnit("whole", (item,)))
 
-    def _lose(self, child: Child, sign: Sign, *, silent: bool = False) -> None:
+    def _lose(self, child: DrivenWorker, sign: Sign, *, silent: bool = False) -> None:
         """A worker died, or was killed for its silence; another one takes its place."""
         self._children.remove(child)
         how = self._pool.why(child.worker)
@@ -279,7 +279,7 @@ class Driver:
             why = f"the worker process that read it ended with {how}"
             self._again(child.unit, blamed, why=why, sign=sign, silent=silent)
         if (self._left or self._later) and not self._is_over():
-            self._children.append(Child(self._pool.start(child.place), child.place))
+            self._children.append(DrivenWorker(self._pool.start(child.place), child.place))
 
     def _again(
         self, unit: WorkUnit, blamed: set[str], *, why: str,

@@ -77,7 +77,7 @@ def run_local(
     alone = all(e.batch_size == 1 for e in extractors)
     units = in_order(job.inputs, job.part_s, workers, at_once=1 if alone else None)
     if job.timeout or workers > 1:
-        from tubelet.run.processes.pool import ProcessPool
+        from tubelet.run.processes.process_pool import ProcessPool
 
         pool = ProcessPool(job, extractors, out)
     else:

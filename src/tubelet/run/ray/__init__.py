@@ -35,8 +35,8 @@ try:
 except ImportError as error:
     raise UsageError("--engine ray needs Ray: pip install 'tubelet[ray]'") from error
 
+from tubelet.run.ray.actor_pool import RayPool
 from tubelet.run.ray.actors import ModelWorker, cause_of
-from tubelet.run.ray.pool import RayPool
 from tubelet.run.ray.reach import check_answers as check_answers
 
 
