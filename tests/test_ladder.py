@@ -66,6 +66,13 @@ FAMILY_MAY_IMPORT = {
         "blocks.positions",
         "blocks.vit",
     },
+    "internvideo2": {
+        "blocks.layers",
+        "blocks.mvit_schedule",
+        "blocks.pooling_attention",
+        "blocks.positions",
+        "blocks.vit",
+    },
     "vjepa2": {
         "blocks.layers",
         "blocks.mvit_schedule",

@@ -27,7 +27,7 @@ TARGET = Path(__file__).parents[1] / "src" / "tubelet" / "models" / "weights" / 
 OWN = Path(__file__).parent / "zoo"
 FAMILIES = (
     "i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit", "two_stream", "r2plus1d", "csn", "s3d",
-    "videomae", "vjepa2",
+    "videomae", "vjepa2", "internvideo2",
 )  # fmt: skip
 DATASET_TOKENS = {
     "kinetics400": "kinetics400|k400",

@@ -79,6 +79,10 @@ SYSTEMS = {
         "ip_csn_r152_32x2.k400_ig65m_mm1", "ir_csn_r101_32x2.k400_ptv",
     ),
     "s3d": ("s3d.k400_tv", "s3d_milnce.howto100m"),
+    "internvideo2": (
+        "internvideo2_s_8.k400", "internvideo2_b_8.k400", "internvideo2_l_8.k400",
+        "internvideo2_1b_8.k400", "internvideo2_1b_16.k400", "internvideo2_1b_8.pt",
+    ),
     "vjepa2": (
         "vjepa2_l_256.vm22m", "vjepa2_h_256.vm22m", "vjepa2_g_256.vm22m", "vjepa2_g_384.vm22m",
         "vjepa2_l_256.ssv2_hf", "vjepa2_1_b_384.vm22m", "vjepa2_1_l_384.vm22m",

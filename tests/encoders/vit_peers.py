@@ -89,6 +89,8 @@ def checkout(name):
         fakes[module] = types.ModuleType(module)
         for one in names:
             setattr(fakes[module], one, None)
+    fakes["models"] = types.ModuleType("models")  # without what its __init__ imports
+    fakes["models"].__path__ = [str(Path(root) / name / "models")]
     before, path = dict(sys.modules), list(sys.path)
     sys.modules.update(fakes)
     sys.path.insert(0, str(Path(root) / name))
@@ -235,6 +237,21 @@ def scaled(time, row, column, h, w):
     return time, row * (256 // 16 - 1) / (h - 1), column * (256 // 16 - 1) / (w - 1)
 
 
+def internvideo2(clip, **config):
+    with checkout("InternVideo"):
+        from models.internvideo2 import InternVideo2
+
+        network = InternVideo2(
+            use_flash_attn=False, use_fused_rmsnorm=False, use_fused_mlp=False, drop_path_rate=0.0,
+            num_classes=7, **config,
+        )  # fmt: skip
+    network = draw.fill(network)
+    found = watched(network.blocks, lambda: network(clip))
+    last = found[f"block{len(network.blocks) - 1}_tokens"]
+    pool = network.fc_norm(network.clip_projector(last))
+    return network, {**found, "grid": last[:, 1:], "pool": pool}, None
+
+
 def vjepa2_sizes(width, depth, heads, crop, **more):
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "crop_size")
     return {**dict(zip(names, (width, depth, heads, crop), strict=True)), **more}
@@ -310,6 +327,18 @@ CASES = {
     "vjepa2-g": (
         vjepa2_meta, (1, 3, 4, 256, 256), 2,
         {"size": 256, "embed_dim": 1408, "depth": 2, "num_heads": 22, "mlp_ratio": 48 / 11},
+    ),
+    "internvideo2-tiny": (
+        internvideo2, (2, 3, 8, 56, 56), 3,
+        {"img_size": 56, "embed_dim": 96, "depth": 3, "num_heads": 4, "mlp_ratio": 48 / 11},
+    ),
+    "internvideo2-s": (
+        internvideo2, (1, 3, 8, 224, 224), 12,
+        {"embed_dim": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4},
+    ),
+    "internvideo2-b": (
+        internvideo2, (1, 3, 8, 224, 224), 12,
+        {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4},
     ),
     "videomae-v2-g": (
         videomae_authors, (1, 3, 16, 224, 224), 2,

@@ -22,7 +22,7 @@ from tubelet.models.weights.layouts.base import CheckpointLayout
 from tubelet.models.weights.load import find_layout
 from tubelet.types import ClipSpec
 
-PLAIN = ("videomae", "vjepa2")
+PLAIN = ("videomae", "vjepa2", "internvideo2")
 """Plain transformers, whose layouts start with their names."""
 TRANSFORMERS = ("mvit", "revmvit", *PLAIN)
 STAGED = ("r2plus1d", "csn", "s3d")
@@ -142,7 +142,7 @@ def _resized(source: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> boo
         return sum(v.numel() for key, v in values.items() if any(w in key for w in words))
 
     theirs = ("pos_embed", "rel_pos", "_pos", "tokens.", ".relative.")
-    ours = ("tokens.spatial", "tokens.temporal", "tokens.joint", ".relative.")
+    ours = ("tokens.spatial", "tokens.temporal", "tokens.joint", ".relative.", "positions")
     single = ("class",)
     before = cells(source, theirs) - cells({k: v for k, v in source.items() if "pos" in k}, single)
     before -= cells({k: v for k, v in source.items() if "tokens.class" in k}, single)

@@ -23,6 +23,7 @@ from tubelet.models.weights.files.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layouts import (
     caffe2,
     inception,
+    internvideo2_keys,
     mmaction2,
     pyslowfast,
     pyslowfast_mvit,
@@ -51,6 +52,7 @@ PYSLOWFAST_MVIT = CheckpointLayout(
 )
 
 LAYOUTS: tuple[CheckpointLayout, ...] = (
+    *internvideo2_keys.LAYOUTS,
     *vjepa2_keys.LAYOUTS,  # the plain transformers before MViT, whose names are nearly the same
     *videomae_keys.LAYOUTS,
     *inception.LAYOUTS,
