@@ -1,6 +1,6 @@
-"""Weights and clips drawn from a seed, bit by bit the same everywhere (tests/conformance/fill.py).
+"""Weights and clips drawn from a seed, bit by bit the same everywhere (tubelet.bench.filled).
 
-That file's rules know the names of other families. Here every tensor gets numbers by its rank and
+Its rules know the names of other families. Here every tensor gets numbers by its rank and
 the end of its name, none of them zero: a lost bias, norm, LayerScale or embedding is then seen.
 """
 
@@ -8,7 +8,8 @@ import math
 
 import numpy as np
 import torch
-from tests.conformance.fill import make_input, normal, uniform
+
+from tubelet.bench.filled import make_input, normal, uniform
 
 
 def tensor(key, shape, *, seed=0):
