@@ -92,12 +92,6 @@ def test_small_at_its_released_width(tmp_path):
 
 
 @pytest.mark.slow
-def test_base_at_its_released_width(tmp_path):
-    path = folders.checkpoint(tmp_path / "b.bin", folders.weights("internvideo2-b"))
-    folders.assert_equal(create_model("internvideo2_b_8", weights=path), "internvideo2-b")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["internvideo2_1b_8", "internvideo2_6b_8"])
 def test_large_shapes_at_one_block(name):
     config = internvideo2.VARIANTS[name]

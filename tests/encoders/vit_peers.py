@@ -320,10 +320,6 @@ CASES = {
     "vjepa2-l": (
         vjepa2_transformers, (1, 3, 16, 256, 256), 24, vjepa2_sizes(1024, 24, 16, 256),
     ),
-    "vjepa2_1-b": (
-        vjepa2_1, (1, 3, 16, 384, 384), 12,
-        {"size": 384, "embed_dim": 768, "depth": 12, "num_heads": 12, "joined": 1},
-    ),
     "vjepa2-g": (
         vjepa2_meta, (1, 3, 4, 256, 256), 2,
         {"size": 256, "embed_dim": 1408, "depth": 2, "num_heads": 22, "mlp_ratio": 48 / 11},
@@ -335,10 +331,6 @@ CASES = {
     "internvideo2-s": (
         internvideo2, (1, 3, 8, 224, 224), 12,
         {"embed_dim": 384, "depth": 12, "num_heads": 6, "mlp_ratio": 4},
-    ),
-    "internvideo2-b": (
-        internvideo2, (1, 3, 8, 224, 224), 12,
-        {"embed_dim": 768, "depth": 12, "num_heads": 12, "mlp_ratio": 4},
     ),
     "videomae-v2-g": (
         videomae_authors, (1, 3, 16, 224, 224), 2,
