@@ -27,7 +27,7 @@ TARGET = Path(__file__).parents[1] / "src" / "tubelet" / "models" / "weights" / 
 OWN = Path(__file__).parent / "zoo"
 FAMILIES = (
     "i3d", "resnet3d", "slowfast", "x3d", "mvit", "revmvit", "two_stream", "r2plus1d", "csn", "s3d",
-    "videomae", "vjepa2", "internvideo2",
+    "videomae", "vjepa2", "internvideo2", "swin3d", "hiera", "timesformer", "vivit", "videoprism",
 )  # fmt: skip
 DATASET_TOKENS = {
     "kinetics400": "kinetics400|k400",
@@ -261,6 +261,7 @@ def measure(family: str, config: Any) -> dict[str, Any]:
     clip = config.clip
     with torch.device("meta"), torch.no_grad():
         model = importlib.import_module(f"tubelet.models.{family}").build(config).eval()
+        model.requires_grad_(False)  # the counter follows gradients of what a module returns
         with FlopCounterMode(display=False) as counter:
             model.features(torch.zeros(1, clip.channels, clip.frames, clip.crop, clip.crop))
     parameters = sum(p.numel() for p in model.parameters())

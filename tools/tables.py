@@ -92,6 +92,20 @@ SYSTEMS = {
         "videomae_b_16x4.k400", "videomae_l_16x4.k400", "videomae_b_16x4.ssv2",
         "videomae_v2_s_16x4.k710", "videomae_v2_b_16x4.k710", "videomae_v2_g_16x4.k710",
     ),
+    "swin": (
+        "swin3d_t_32x2.k400_tv", "swin3d_s_32x2.k400_tv", "swin3d_b_32x2.k400_in22k_tv",
+        "swin3d_t_32x2.k400_mm1", "swin3d_l_32x2.k400_mm1",
+    ),
+    "hiera": (
+        "hiera_b_16x4.k400_mae", "hiera_bplus_16x4.k400_mae", "hiera_l_16x4.k400_mae",
+        "hiera_h_16x4.k400_mae", "hiera_b_16x4_mae.k400",
+    ),
+    "timesformer": (
+        "timesformer_b_8x32.k400_hub", "timesformer_hr_16x16.k400_hub",
+        "timesformer_b_8x32.ssv2_hub",
+    ),
+    "vivit": ("vivit_b_32x2.k400_hub",),
+    "videoprism": ("videoprism_b_16.hub", "videoprism_l_8.hub", "videoprism_lvt_b_16.hub"),
 }  # fmt: skip
 
 MAIN = (
@@ -165,6 +179,8 @@ def cost(entry: ZooEntry) -> str:
 def averaged(entry: ZooEntry) -> str:
     """What "pool" is the mean of."""
     _, config = config_of(entry.arch, entry)
+    if entry.arch.startswith(("timesformer", "vivit")):
+        return "class token"
     if getattr(config, "class_token", False) and not getattr(config, "mean_pooling", False):
         return "class token"
     name = alike(entry.id)

@@ -24,11 +24,19 @@ TOLERANCE = 1e-5
 TOKENS = ("cls_token", "time_embed", "position_embeddings", "query", "scale", "table", "gamma")
 
 
+OFFSET_NORM = re.compile(
+    r"((spatial|temporal|auxiliary)_layers\.\d+\.|^|vision_model\.|head_)layernorm(_\w+|1|2)?\.weight$"
+)
+"""VideoPrism's, which multiply by one more than their weight."""
+
+
 def tensor(key, shape, dtype):
     """As `fill.fill_tensor`; names that it does not know are tokens and tables of positions."""
     if not dtype.startswith("float"):
         return np.zeros(shape, dtype)
     last = key.rsplit(".", 1)[-1]
+    if last == "weight" and OFFSET_NORM.search(key):
+        return fill.fill_tensor(0, key, shape, dtype) - np.float32(1)
     if last in ("weight", "bias", "running_mean", "running_var"):
         return (fill.fill_tensor(0, key, shape, dtype) * damping(key)).astype(dtype)
     return (0.1 * fill.normal(0, key, shape)).astype(dtype)

@@ -185,6 +185,135 @@ def milnce():
     return Peer(model, run, taps, shape)
 
 
+def channels_first(tap, value):
+    return value.movedim(-1, 1)
+
+
+def torchvision_swin(width, depths, heads, window=(8, 7, 7)):
+    declare_torchvision()
+    swin = importlib.import_module("torchvision.models.video.swin_transformer")
+    model = swin.SwinTransformer3d(
+        patch_size=[2, 4, 4], embed_dim=width, depths=depths, num_heads=heads,
+        window_size=list(window),
+    )  # fmt: skip
+    taps, number = {"stem": "patch_embed", "grid": "norm"}, 0
+    for stage, depth in enumerate(depths):
+        for i in range(depth):
+            taps[f"block{number}"] = f"features.{2 * stage}.{i}"
+            number += 1
+    return Peer(model, logits, taps, channels_first)
+
+
+def mmaction2_swin(width, depths, heads):
+    swin = mmaction2("backbones.swin")
+    backbone = swin.SwinTransformer3D(
+        arch={"embed_dims": width, "depths": depths, "num_heads": heads}, patch_size=(2, 4, 4),
+        window_size=(8, 7, 7), pretrained=None, pretrained2d=False, drop_path_rate=0.0,
+    )  # fmt: skip
+    taps, number = {"stem": "backbone.patch_embed"}, 0
+    for stage, depth in enumerate(depths):
+        for i in range(depth):
+            taps[f"block{number}"] = f"backbone.layers.{stage}.blocks.{i}"
+            number += 1
+    model = Recognizer(backbone, 8 * width)
+    return Peer(model, lambda net, clip: net(clip), taps, lambda tap, x: x.movedim(-1, 1)
+                if tap != "stem" else x)  # fmt: skip
+
+
+def hiera_video(size, width, heads, depths):
+    declare_torchvision()
+    hiera = importlib.import_module("hiera")
+    model = hiera.Hiera(
+        input_size=tuple(size), num_classes=400, q_stride=(1, 2, 2), mask_unit_size=(1, 8, 8),
+        patch_kernel=(3, 7, 7), patch_stride=(2, 4, 4), patch_padding=(1, 3, 3),
+        sep_pos_embed=True, embed_dim=width, num_heads=heads, stages=tuple(depths),
+    )  # fmt: skip
+
+    def run(net, clip):
+        _, maps = net(clip, return_intermediates=True)
+        ends = [sum(depths[: i + 1]) - 1 for i in range(len(depths))]
+        found = {f"block{end}": value.movedim(-1, 1) for end, value in zip(ends, maps, strict=True)}
+        return {**found, "grid": found[f"block{ends[-1]}"]}
+
+    return Peer(model, run, {"pool": "norm", "logits": "head.projection"})
+
+
+def timesformer(size, frames, width, depth, heads):
+    declare_torchvision()  # transformers imports it where it is installed
+    hub = importlib.import_module("transformers")
+    config = hub.TimesformerConfig(
+        image_size=size, num_frames=frames, hidden_size=width, num_hidden_layers=depth,
+        num_attention_heads=heads, intermediate_size=4 * width, num_labels=400,
+    )  # fmt: skip
+    model = hub.TimesformerForVideoClassification(config)
+    start = "timesformer.encoder.layer"
+    taps = {f"block{i}_tokens": f"{start}.{i}" for i in range(depth)}
+
+    def time_slowest(tap, value):
+        first, patches = value[0][:, :1], value[0][:, 1:]  # theirs: places, then times
+        patches = patches.unflatten(1, (-1, frames)).transpose(1, 2).flatten(1, 2)
+        return torch.cat([first, patches], dim=1)
+
+    return Peer(model, hub_logits, taps, time_slowest)
+
+
+def hub_logits(model, clip):
+    return {"logits": model(clip.transpose(1, 2)).logits}
+
+
+def vivit(size, frames, width, depth, heads):
+    """transformers' names of today as the published files have them."""
+    declare_torchvision()  # transformers imports it where it is installed
+    hub = importlib.import_module("transformers")
+    config = hub.VivitConfig(
+        image_size=size, num_frames=frames, hidden_size=width, num_hidden_layers=depth,
+        num_attention_heads=heads, intermediate_size=4 * width, num_labels=400,
+    )  # fmt: skip
+    model = hub.VivitForVideoClassification(config)
+    taps = {f"block{i}_tokens": f"vivit.layers.{i}" for i in range(depth)}
+    old = {
+        ".layers.": ".encoder.layer.", ".q_proj.": ".attention.query.", ".k_proj.":
+        ".attention.key.", ".v_proj.": ".attention.value.", ".o_proj.": ".output.dense.",
+        ".mlp.fc1.": ".intermediate.dense.", ".mlp.fc2.": ".output.dense.",
+    }  # fmt: skip
+
+    def rename(key):
+        for new, published in old.items():
+            key = key.replace(new, published)
+        return key
+
+    return Peer(model, hub_logits, taps, lambda tap, value: value, rename)
+
+
+def videoprism(size, frames, width, heads, spatial, temporal, text=False, resize=False):
+    declare_torchvision()  # transformers imports it where it is installed
+    hub = importlib.import_module("transformers")
+    config = hub.VideoPrismVisionConfig(
+        image_size=size, num_frames=frames, hidden_size=width, num_attention_heads=heads,
+        intermediate_size=4 * width, num_spatial_layers=spatial, num_temporal_layers=temporal,
+    )  # fmt: skip
+    config._attn_implementation = "eager"  # the cap is in no other one
+    model = (hub.VideoPrismVideoModel if text else hub.VideoPrismVisionModel)(config)
+    start = "vision_model." if text else ""
+
+    def run(net, clip):
+        found = net(clip.transpose(1, 2), interpolate_pos_encoding=resize)
+        shape = (clip.shape[2], clip.shape[3] // 18, clip.shape[4] // 18)
+        tokens = found.last_hidden_state
+        if text:
+            return {"pool": found.pooler_output[:, 0],
+                    "auxiliary1": tokens.unflatten(1, shape).movedim(-1, 1)}  # fmt: skip
+        return {"grid": tokens.unflatten(1, shape).movedim(-1, 1), "pool": tokens.mean(dim=1)}
+
+    taps = {f"spatial{i}": f"{start}spatial_layers.{i}" for i in range(spatial)}
+
+    def shape(tap, value):  # [B T, N, C], one clip
+        side = (size // 18, size // 18) if not resize else (6, 3)
+        return value.unflatten(1, side).movedim(-1, 0)[None]
+
+    return Peer(model, run, taps, shape)
+
+
 def compute(case, dtype=torch.float32):
     """(keys in the released layout, {tap: tensor}) of the other implementation."""
     peer = globals()[case.peer](**case.arguments)

@@ -17,14 +17,15 @@ from tubelet.errors import WeightsError
 from tubelet.models import zoo
 from tubelet.models.registry import config_of
 from tubelet.models.weights.files.checkpoint import Checkpoint, load_checkpoint
-from tubelet.models.weights.layouts import staged
+from tubelet.models.weights.layouts import encoders, staged
 from tubelet.models.weights.layouts.base import CheckpointLayout
 from tubelet.models.weights.load import find_layout
 from tubelet.types import ClipSpec
 
 PLAIN = ("videomae", "vjepa2", "internvideo2")
 """Plain transformers, whose layouts start with their names."""
-TRANSFORMERS = ("mvit", "revmvit", *PLAIN)
+ENCODERS = ("swin3d", "hiera", "timesformer", "vivit", "videoprism")
+TRANSFORMERS = ("mvit", "revmvit", *PLAIN, *ENCODERS)
 STAGED = ("r2plus1d", "csn", "s3d")
 CONVOLUTIONS = ("resnet3d", "slowfast", "x3d", *STAGED)
 
@@ -97,6 +98,8 @@ def _families(layout: CheckpointLayout, keys: Mapping[str, Tensor]) -> tuple[str
     def has(*words: str) -> bool:
         return any(word in key for key in keys for word in words)
 
+    if layout in encoders.LAYOUTS:
+        return ENCODERS
     if layout in staged.LAYOUTS or has(".branch.0.conv.", "mixed3b.branch1.0."):
         return STAGED
     if "i3d" in layout.name or has("mixed3b."):
@@ -131,6 +134,8 @@ def fits(model: nn.Module, layout: CheckpointLayout, source: Mapping[str, Tensor
         for key in ("classifier.weight", "classifier.bias"):
             if key in shapes:
                 shapes[key] = shapes[key][1:]
+    if layout in encoders.LAYOUTS:  # these resize no table when they are loaded
+        return wanted == found
     used = {key: value for key, value in source.items() if key not in set(converted.dropped)}
     return wanted == found and not _resized(used, converted.tensors)
 

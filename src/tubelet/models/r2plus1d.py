@@ -18,7 +18,8 @@ A factored kernel has M = floor(27 N' N / (9 N' + 3 N)) channels between space a
 out, so that it has as many weights as the whole one. Three readings of that exist in released
 files: torchvision takes M of a block's first kernel for both ("block"), TSP, VMZ and ig65m that of
 each kernel ("kernel"); mmaction2 factors the stem and the shortcuts by it too, and pools behind the
-stem. Batch norm has epsilon 1e-5 at depth 18 and 1e-3 in the other two.
+stem. Batch norm has epsilon 1e-5 at depth 18 and 1e-3 in the other two; mmaction2's norms between
+space and time have 1e-5 all the same, since its configuration does not reach them.
 
 Axes: B batch, C channels, T time, H height, W width.
 """
@@ -67,16 +68,17 @@ def middle_width(inputs: int, outputs: int, *, side: int = 3) -> int:
 
 
 def factored(
-    inputs: int, outputs: int, *, middle: int, stride: Size3, side: int, eps: float, relu: bool
+    config: Config, inputs: int, outputs: int, *, middle: int, stride: Size3, side: int, relu: bool
 ) -> list[ConvNorm]:
     """Space, then time; side 1 is a point in both."""
-    time = 3 if side > 1 else 1
+    time, inner = 3 if side > 1 else 1, 1e-5 if config.mmaction2 else config.eps
     return [
-        ConvNorm(inputs, middle, kernel=(1, side, side), stride=(1, *stride[1:]), eps=eps),
+        ConvNorm(inputs, middle, kernel=(1, side, side), stride=(1, *stride[1:]), eps=inner),
         ConvNorm(
-            middle, outputs, kernel=(time, 1, 1), stride=(stride[0], 1, 1), eps=eps, relu=relu
+            middle, outputs, kernel=(time, 1, 1), stride=(stride[0], 1, 1), eps=config.eps,
+            relu=relu,
         ),
-    ]
+    ]  # fmt: skip
 
 
 def kernel(
@@ -85,7 +87,7 @@ def kernel(
     """One 3 x 3 x 3 of a block, or what stands for it."""
     if kind == "factored":
         return factored(
-            inputs, outputs, middle=middle, stride=cube(stride), side=3, eps=config.eps, relu=relu
+            config, inputs, outputs, middle=middle, stride=cube(stride), side=3, relu=relu
         )
     size, strides = (
         ((3, 3, 3), cube(stride)) if kind == "whole" else ((1, 3, 3), (1, stride, stride))
@@ -106,9 +108,7 @@ def block(config: Config, kind: Kernel, inputs: int, outputs: int, *, stride: in
     strides = (1, stride, stride) if kind == "space" else cube(stride)
     if config.mmaction2:
         middle = middle_width(inputs, outputs, side=1)
-        skip = factored(
-            inputs, outputs, middle=middle, stride=strides, side=1, eps=config.eps, relu=False
-        )
+        skip = factored(config, inputs, outputs, middle=middle, stride=strides, side=1, relu=False)
     else:
         skip = [ConvNorm(inputs, outputs, stride=strides, eps=config.eps, relu=False)]
     return ShortcutBlock(branch, nn.Sequential(*skip))
@@ -122,9 +122,7 @@ def stem(config: Config) -> nn.Sequential:
             ConvNorm(channels, width, kernel=(3, 7, 7), stride=(1, 2, 2), eps=config.eps)
         )
     middle = middle_width(channels, width, side=7) if config.mmaction2 else 45
-    steps = factored(
-        channels, width, middle=middle, stride=(1, 2, 2), side=7, eps=config.eps, relu=True
-    )
+    steps = factored(config, channels, width, middle=middle, stride=(1, 2, 2), side=7, relu=True)
     pool = (
         [nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))] if config.mmaction2 else []
     )

@@ -22,6 +22,7 @@ from tubelet.models.weights.fetch import weights_cache as cache
 from tubelet.models.weights.files.checkpoint import Checkpoint, load_checkpoint
 from tubelet.models.weights.layouts import (
     caffe2,
+    encoders,
     inception,
     internvideo2_keys,
     mmaction2,
@@ -56,8 +57,9 @@ LAYOUTS: tuple[CheckpointLayout, ...] = (
     *vjepa2_keys.LAYOUTS,  # the plain transformers before MViT, whose names are nearly the same
     *videomae_keys.LAYOUTS,
     *inception.LAYOUTS,
-    *selfsupervised.LAYOUTS,
     *staged.LAYOUTS,
+    *encoders.LAYOUTS,  # before MaskFeat: a pre-trained Hiera has a mask token too
+    *selfsupervised.LAYOUTS,
     pyslowfast.PYSLOWFAST,
     PYSLOWFAST_MVIT,
     caffe2.CAFFE2,
