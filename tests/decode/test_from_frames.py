@@ -128,7 +128,7 @@ ARRAY = np.zeros((4, 8, 8, 3), np.uint8)
         (iter([]), {"fps": 25}, EmptyVideo, "there are none"),
         (ARRAY[:0], {"fps": 25}, EmptyVideo, "there are none"),
     ],
-    ids=str,
+    ids=range(22),
 )
 def test_what_is_no_video(frames, clock, error, words):
     with pytest.raises(error, match=words):
