@@ -211,7 +211,7 @@ def test_cache_folder(monkeypatch, tmp_path):
     assert cache.cache_folder() == tmp_path
     monkeypatch.delenv("TUBELET_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.setattr(cache.sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     assert cache.cache_folder() == tmp_path / "xdg" / "tubelet"
 
 

@@ -171,7 +171,7 @@ def test_command_line_mistakes(launcher, videos, tmp_path):
     (tmp_path / "file").touch()
     for inputs, out, options, words in [
         (videos, tmp_path / "file/x", (), "cannot write there"),
-        (tmp_path / "frames", tmp_path / "o", (), "--fps 25"),
+        (tmp_path / "frames", tmp_path / "o", (), "--frames-fps 25"),
         (videos, tmp_path / "o", ("--format", "hdf4"), "did you mean 'hdf5'"),
         (videos, tmp_path / "o", ("--workers", "0"), "workers is 0"),
         (videos, tmp_path / "o", ("--taps", "mit"), "did you mean 'mid'"),

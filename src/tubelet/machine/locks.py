@@ -7,17 +7,22 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+__all__ = ["Owner", "Timeout", "is_alive", "locked", "machine", "started", "this_process"]
 
 UNKNOWN = "0"
+QUERY_LIMITED, STILL_ACTIVE, ACCESS_DENIED = 0x1000, 259, 5
+"""Of Windows: the right to ask when a process began, the exit code of one that runs, an error."""
 
-if sys.platform == "win32":
-    fcntl = None
-else:
-    import fcntl
+POLL_S = 0.01
+"""How often a lock that somebody else holds is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,10 @@ def machine() -> str:
 
 
 def started(pid: int) -> str:
-    """When a process of this machine started (clock ticks since boot), "0" where unknown."""
+    """When a process of this machine started (clock ticks since boot; on Windows 100 ns since
+    1601), "0" where unknown."""
+    if sys.platform == "win32":
+        return windows_start(pid) or UNKNOWN
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -65,6 +73,9 @@ def is_alive(owner: Owner) -> bool | None:
     """Whether a process of this machine is there; None for one elsewhere: nobody can tell."""
     if owner.machine != machine():
         return None
+    if sys.platform == "win32":  # os.kill would end the process that is asked about
+        now = windows_start(owner.pid)
+        return now is not None and (UNKNOWN in (now, owner.started) or now == owner.started)
     try:
         os.kill(owner.pid, 0)
     except PermissionError:
@@ -77,6 +88,28 @@ def is_alive(owner: Owner) -> bool | None:
     return UNKNOWN in (now, owner.started) or now == owner.started
 
 
+def windows_start(pid: int) -> str | None:
+    """When a process of Windows started, "0" for one that may not be asked, None for none."""
+    import ctypes
+
+    kernel: Any = ctypes.WinDLL("kernel32", use_last_error=True)  # pyright: ignore[reportAttributeAccessIssue]
+    kernel.OpenProcess.restype = ctypes.c_void_p
+    handle = ctypes.c_void_p(kernel.OpenProcess(QUERY_LIMITED, False, pid))
+    if not handle:
+        denied = ctypes.get_last_error() == ACCESS_DENIED  # pyright: ignore[reportAttributeAccessIssue]
+        return UNKNOWN if denied else None
+    try:
+        code, times = ctypes.c_uint32(), [ctypes.c_uint64() for _ in range(4)]
+        known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+        if known and code.value != STILL_ACTIVE:  # it ended, and somebody still has a handle
+            return None
+        if not kernel.GetProcessTimes(handle, *map(ctypes.byref, times)):
+            return UNKNOWN
+        return str(times[0].value)
+    finally:
+        kernel.CloseHandle(handle)
+
+
 def _is_zombie(pid: int) -> bool:
     """Killed, but its parent has not asked yet."""
     try:
@@ -87,13 +120,18 @@ def _is_zombie(pid: int) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the others wait, and a dead one lets go. Where the system has no
-    such locks (Windows, some network file systems) nobody waits."""
+def locked(path: Path, *, timeout_s: float = -1) -> Iterator[None]:
+    """One process (and thread) at a time; the others wait, and a dead one lets go. On a file system
+    without locks (some network ones) nobody waits. OSError where the file cannot be made,
+    Timeout after timeout_s seconds (below 0: never)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        if fcntl is not None:
-            # A file system without locks: whoever renames last wins, with a whole file.
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=timeout_s, poll_interval=POLL_S)
+    except NotImplementedError:  # whoever renames last wins, with a whole file
         yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

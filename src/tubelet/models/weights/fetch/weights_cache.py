@@ -14,15 +14,13 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 from tubelet.errors import FetchError, WeightsError
 from tubelet.machine.cache import cache_folder
+from tubelet.machine.locks import locked
 
 READABLE = 0o644  # a cache may be shared by users
 
@@ -84,7 +82,7 @@ def slot(model_id: str) -> Slot:
 def pin(model_id: str, sha256: str, *, origin: str) -> None:
     """Remember a source's sha256 the first time; afterwards it must stay. Raises FetchError."""
     path = cache_folder() / "pins.json"
-    with locked(path.with_suffix(".lock")):
+    with locked(make_folder(path.parent) / "pins.lock"):
         try:
             pins = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         except ValueError:
@@ -140,39 +138,3 @@ def replace_with(path: Path, temporary: Path) -> None:
         os.fsync(file.fileno())
     os.chmod(temporary, READABLE)
     os.replace(temporary, path)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the others wait. The lock dies with its process."""
-    make_folder(path.parent)
-    with path.open("a+b") as file:
-        _lock(file)
-        try:
-            yield
-        finally:
-            _unlock(file)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[bytes]) -> None:
-        file.seek(0)
-        while True:  # LK_LOCK gives up after ten seconds
-            with contextlib.suppress(OSError):
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                return
-
-    def _unlock(file: IO[bytes]) -> None:
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-    def _unlock(file: IO[bytes]) -> None:
-        fcntl.flock(file, fcntl.LOCK_UN)
