@@ -144,7 +144,7 @@ def test_a_decoder_that_hangs_before_its_first_row(cluster, videos, tmp_path):
     failed, heard = go_ray(items, tmp_path / "out", workers=1, timeout=3)
     assert (failed, heard.kinds()) == (1, {"h": "failed", "v": "extracted"})
     line = failures(tmp_path / "out")["h"]
-    assert (line["stage"], line["type"], line["attempts"]) == ("open", "TimeLimit", 1)
+    assert (line["stage"], line["type"], line["attempts"]) == ("decode", "TimeLimit", 1)
     assert heard.notes == [f"length not read: {items[0].path} (nothing moved for 3 s (--timeout))"]
     deadline = time.monotonic() + 30
     while processes("Decoder"):

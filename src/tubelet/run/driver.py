@@ -256,7 +256,7 @@ class Driver:
             self._waiting_parts[item.id] -= 1
             if not self._waiting_parts[item.id]:
                 self._left.appendleft(WorkUnit("join", (item,)))
-        elif value:
+        elif value and item.id in self._waiting_parts:  # the first part that says so
             self._report.note(f"{item.id}: read as a whole: {value}")
             self._as_a_whole(item)
 
