@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,12 @@ from tubelet.clips.views import view_indices
 from tubelet.clips.windows import WindowConfig
 from tubelet.decode.base import open_video
 from tubelet.errors import EmptyVideo, UsageError
-from tubelet.extraction.extractor import Extractor, Options, gather_rows
+from tubelet.extraction.extractor import Extractor, Options
+from tubelet.extraction.loop import stream_rows
+from tubelet.extraction.recording import Source
 from tubelet.inputs import Input, on_disk, seconds_of_range
 from tubelet.models.class_names import FILES, labels
+from tubelet.models.device import arithmetic, sent
 from tubelet.types import VideoReader
 
 
@@ -43,6 +47,7 @@ class Classifier:
         device: str,
         options: Options | None = None,
     ) -> None:
+        options = replace(options or Options(), logits=True)
         self.extractor = Extractor(
             model, name=name, window=window, view=view, options=options, device=device
         )
@@ -68,24 +73,16 @@ class Classifier:
     def _windows(self, item: Input, top: int) -> tuple[list[dict[str, Any]], np.ndarray]:
         windows: list[dict[str, Any]] = []
         logits: list[np.ndarray] = []
-        with on_disk(item) as path, open_video(path, fps=item.fps, pattern=item.pattern) as reader:
-            for _, rows in gather_rows(reader, [self.extractor], *seconds_of_range(item, path)):
-                for row in rows:
-                    values = self._logits(row.pixels)
-                    logits.append(values)
-                    best = self._top(self._activate(values), top)
-                    windows.append({"start_s": row.start_s, "end_s": row.end_s, "top": best})
+        with on_disk(item) as path:
+            span = seconds_of_range(item, path)
+            source = Source(path, *span, item.fps, item.id, item.pattern)
+            for row, values in stream_rows(source, self.extractor):
+                logits.append(values["logits"])
+                best = self._top(self._activate(values["logits"]), top)
+                windows.append({"start_s": row.start_s, "end_s": row.end_s, "top": best})
         if not logits:
             raise EmptyVideo(f"{item.path}: no window; it is shorter than one and --tail is drop")
         return windows, self._activate(np.mean(logits, axis=0))
-
-    def _logits(self, pixels: list[Prepared]) -> np.ndarray:
-        """The classifier on "pool" of one window [classes], averaged over its spatial views."""
-        import torch
-
-        with torch.inference_mode():
-            clip = to_clip(pixels).to(self.extractor.device)
-            return self.extractor.model(clip).float().mean(dim=0).cpu().numpy()
 
     def _activate(self, logits: np.ndarray) -> np.ndarray:
         kind = self.extractor.model.activation
@@ -96,8 +93,6 @@ class Classifier:
 
     def _views(self, item: Input, temporal: int, spatial: int) -> np.ndarray:
         """Two passes: count the frames, then keep only those that a view wants."""
-        from dataclasses import replace
-
         import torch
 
         model, clip = self.extractor.model, self.extractor.model.clip
@@ -116,9 +111,10 @@ class Classifier:
             wanted = {i for pick in picks for i in pick}
             pixels = self._pixels(reader, view, wanted)
         scores = []
-        with torch.inference_mode():
+        e = self.extractor
+        with torch.inference_mode(), arithmetic(e.device, e.precision, e.runtime):
             for pick in picks:
-                batch = to_clip([pixels[i] for i in pick]).to(self.extractor.device)
+                batch = sent(to_clip([pixels[i] for i in pick]), e.device)
                 scores.append(model.predict(batch).float().mean(dim=0).cpu().numpy())
         return np.mean(scores, axis=0)
 

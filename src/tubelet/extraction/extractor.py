@@ -1,15 +1,12 @@
-"""The stages in order, one after the other:
+"""One model with one recipe: windows as pixels -> rows. It decides the numbers.
 
-    path -> frames -> windows -> clips -> features
-
-`Extractor` holds one model and one recipe; `extract_video` runs several of them over one decode.
-This is the readable path; it decides the numbers.
+`loop` brings the windows of a video here and takes the rows away.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,24 +20,15 @@ from tubelet.clips.modality import flow_facts, uses_flow
 from tubelet.clips.transform import Prepared, ViewConfig, black, to_clip, view_config
 from tubelet.clips.windows import WindowConfig
 from tubelet.config import to_plain
-from tubelet.decode.base import open_video
 from tubelet.errors import UsageError, did_you_mean
-from tubelet.extraction.batches import Batches
-from tubelet.extraction.lanes import Lane, Opening, each_row, open_here
-from tubelet.extraction.recording import (
-    Recording,
-    Source,
-    Tally,
-    source_facts,
-    stored,
-    warnings_of,
-)
+from tubelet.extraction.lanes import Lane
+from tubelet.extraction.loop import extract_video, stream_rows
+from tubelet.extraction.recording import Source
 from tubelet.extraction.shared_maps import FrameMaps, frame_maps
 from tubelet.flow.base import FlowConfig, flow_config
 from tubelet.flow.pool import shared_pool
 from tubelet.machine.heartbeat import HEARTBEAT
 from tubelet.machine.timing import TIMER
-from tubelet.models.blocks.reduce import Keep, channels_second, reduce_map, source_tap
 from tubelet.models.device import (
     arithmetic,
     resolve_device,
@@ -49,10 +37,13 @@ from tubelet.models.device import (
     sent,
 )
 from tubelet.models.weights.load import digest_of
-from tubelet.types import Features, VideoReader
+from tubelet.types import Features
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Keep = Literal["clip", "time", "space-time"]
+"""Which axes of a tap survive in a row."""
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 Merge = Literal["mean", "keep"]
@@ -217,14 +208,11 @@ class Extractor:
         """All rows of a video, or of its part [start_s, end_s). Raises VideoError, FeatureError."""
         return extract_video(path, [self], start_s=start_s, end_s=end_s)[0]
 
-    def stream(self, path: str) -> Iterator[tuple[Row[Prepared], dict[str, NDArray[Any]]]]:
-        """(row, {tap: array}) as soon as each window is complete, in bounded memory."""
-        with open_video(path, color=self.options.color) as reader:
-            for _, rows in gather_rows(reader, [self], None, None):
-                for row, values in zip(rows, self.forward(rows), strict=True):
-                    where = f"row {row.window.index}"
-                    dtype = self.options.dtype
-                    yield row, {k: stored(v, dtype, where=where) for k, v in values.items()}
+    def stream(
+        self, path: str, *, start_s: float | None = None, end_s: float | None = None
+    ) -> Iterator[tuple[Row[Prepared], dict[str, NDArray[Any]]]]:
+        """(window, {tap: array}) as soon as each row is made, in bounded memory."""
+        return stream_rows(Source(path, start_s, end_s), self)
 
     def forward(self, rows: Sequence[Row[Prepared]]) -> list[dict[str, NDArray[Any]]]:
         """The model on a batch of windows: for each row {tap: [D] or as `keep` says}, float32."""
@@ -267,116 +255,6 @@ class Extractor:
         return grouped.cpu().numpy()
 
 
-Watcher = Callable[[int, Row[Prepared]], None]
-"""Called with (extractor's index, row) before the row goes to the model."""
-
-Ahead = Callable[[Iterator[tuple[int, Row[Prepared]]]], Iterator[tuple[int, Row[Prepared]]]]
-"""The same rows in the same order."""
-
-
-def record_video(
-    source: Source,
-    batches: Batches,
-    *,
-    lanes: Sequence[int] | None = None,
-    spool: Path | None = None,
-    tally: Tally | None = None,
-    watch: Watcher | None = None,
-    ahead: Ahead = iter,
-    opening: Opening | None = None,
-) -> list[Recording]:
-    """One decode, one `Recording` per extractor (of `lanes`, or all).
-
-    opening: what reads the video: `open_here`, or a part of it, or another process.
-    ahead: how the rows are drawn; `overlap.prefetch` decodes in a thread beside the models.
-    Rows may still wait in `batches` for windows of the next video: see `Recording.complete`.
-    Raises VideoError; what fails in a model is in `Recording.fault`.
-    """
-    chosen = list(range(len(batches.extractors))) if lanes is None else list(lanes)
-    extractors = [batches.extractors[lane] for lane in chosen]
-    tally = tally or Tally()
-    recordings = [Recording(e.names, dtype=e.options.dtype, spool=spool) for e in extractors]
-    counts = [0] * len(chosen)
-    try:
-        with (opening or open_here)(source, [e.lane for e in extractors], tally) as reader:
-            tally.enter("decode")
-            for recording in recordings:
-                recording.name, recording.length_s = source.name, reader.info.duration_s
-            for k, row in ahead(reader.rows()):
-                counts[k] += 1
-                if watch:
-                    watch(chosen[k], row)
-                batches.push(chosen[k], recordings[k], row)
-                if all(recording.fault for recording in recordings):
-                    break
-            facts = {
-                **source_facts(reader.info),
-                "range_s": [source.start_s, source.end_s],
-                "decoded_frames": tally.decoded,
-                "damaged": reader.events.damaged,
-                "tap": "pool",
-            }
-            warnings = warnings_of(reader.events)
-    except Exception as error:
-        for recording in recordings:  # what waits in `batches` is wanted no more
-            recording.fail(tally.stage, error, tally.frame)
-        raise
-    for extractor, recording, count in zip(extractors, recordings, counts, strict=True):
-        if count == 0:
-            _declare_empty(recording, extractor)
-        empty = [_no_rows(tally, extractor, source)] if count == 0 else []
-        own = {"warnings": warnings + empty, "made_with": extractor.run_facts()}
-        recording.finish({**facts, **own}, expected=count)
-    return recordings
-
-
-def _declare_empty(recording: Recording, extractor: Extractor) -> None:
-    for name, shape in extractor.row_shapes().items():
-        recording.arrays[name].declare(shape, extractor.options.dtype)
-
-
-def _no_rows(tally: Tally, extractor: Extractor, source: Source) -> str:
-    span = extractor.window.span
-    if source.start_s is None and source.end_s is None:
-        return f"no rows: {tally.decoded} frames are fewer than one window of {span} (--tail drop)"
-    return f"no rows: [{source.start_s}, {source.end_s}) s has no frame, or too few for one window"
-
-
-def extract_video(
-    path: str,
-    extractors: Sequence[Extractor],
-    *,
-    start_s: float | None = None,
-    end_s: float | None = None,
-) -> list[Features]:
-    """One decode, one `Features` per extractor, in memory. Raises what any of them met."""
-    batches = Batches(extractors)
-    recordings = record_video(Source(path, start_s, end_s), batches)
-    batches.flush()
-    for recording in recordings:
-        if recording.fault:
-            raise recording.fault.error
-    return [recording.features() for recording in recordings]
-
-
-def gather_rows(
-    reader: VideoReader,
-    extractors: Sequence[Extractor],
-    start_s: float | None,
-    end_s: float | None,
-) -> Iterator[tuple[int, list[Row[Prepared]]]]:
-    """(extractor's index, its next batch of complete rows)."""
-    waiting: list[list[Row[Prepared]]] = [[] for _ in extractors]
-    for lane, row in each_row(reader, [e.lane for e in extractors], start_s, end_s, Tally()):
-        waiting[lane].append(row)
-        if len(waiting[lane]) >= extractors[lane].batch_size:
-            rows, waiting[lane] = waiting[lane], []
-            yield lane, rows
-    for lane, rows in enumerate(waiting):
-        if rows:
-            yield lane, rows
-
-
 def extract(
     path: str,
     model: str = "i3d_inception.k400",
@@ -389,3 +267,24 @@ def extract(
     """Features of one video with one model; see `Extractor` for more."""
     options = Options(taps=tuple(taps), precision=precision)
     return Extractor(model, window=window, options=options, device=device)(path)
+
+
+def source_tap(tap: str, keep: Keep) -> str:
+    """With axes kept, "pool" is read from the map that it is the mean of."""
+    return "grid" if tap == "pool" and keep != "clip" else tap
+
+
+def channels_second(tap: str, values: Tensor) -> Tensor:
+    """ "dense_logits" [B, t, h, w, classes] in the order of the maps."""
+    return values.movedim(-1, 1) if tap.endswith("dense_logits") else values
+
+
+def reduce_map(values: Tensor, keep: Keep) -> Tensor:
+    """[B, D, T, H, W] -> [B, D], [B, T, D] or [B, T, H, W, D]; other ranks stay as they are."""
+    if values.ndim != 5:
+        return values
+    if keep == "clip":
+        return values.mean(dim=(2, 3, 4))
+    if keep == "time":
+        return values.mean(dim=(3, 4)).transpose(1, 2)
+    return values.permute(0, 2, 3, 4, 1)

@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tubelet.clips.gather import Gatherer, Row
 from tubelet.clips.modality import FlowSource, Shot, in_step, open_source, preparer
-from tubelet.clips.transform import Prepared, ViewConfig, black
+from tubelet.clips.transform import Prepared, ViewConfig, black, prepare_frame
 from tubelet.clips.windows import WindowConfig, row_limit, timeline
 from tubelet.decode.base import open_video
 from tubelet.decode.segment import open_segment
@@ -40,7 +41,7 @@ class Lane:
 
 def _select(
     frames: Iterator[Frame], start_s: float | None, end_s: float | None, tally: Tally
-) -> Iterator[Shot]:
+) -> Iterator[Frame]:
     """Frames that appear in [start_s, end_s)."""
     for frame in frames:
         tally.count(frame.index)
@@ -48,7 +49,7 @@ def _select(
             continue
         if end_s is not None and frame.time_s >= end_s:
             return
-        yield Shot(frame)
+        yield frame
 
 
 def _count(
@@ -57,8 +58,8 @@ def _count(
     """Positions of the timeline, in a pass of its own, for windows that depend on them."""
     if not config.rule.counted:
         return None
-    shots = _select(reader.frames(), start_s, end_s, Tally())
-    spans = [(shot.time_s, shot.time_s + shot.duration_s) for shot in shots]
+    frames = _select(reader.frames(), start_s, end_s, Tally())
+    spans = [(frame.time_s, frame.time_s + frame.duration_s) for frame in frames]
     return len(timeline([t for t, _ in spans], spans[-1][1], config)) if spans else 0
 
 
@@ -80,10 +81,16 @@ def each_row(
         if e.flow is not None and e.flow not in sources:
             color, cache = e.color, e.flow_cache
             sources[e.flow] = open_source(e.flow, reader.info, color=color, cache=cache)
+    # A frame that several lanes want remembers what the first one made of it.
+    shared = len(lanes) > 1 or bool(sources)
     gatherers = [
         Gatherer(
             e.window,
-            prepare=_of_read_frames(preparer(e.view, sources[e.flow] if e.flow else None)),
+            prepare=_of_read_frames(
+                preparer(e.view, sources[e.flow] if e.flow else None)
+                if shared
+                else partial(_pixels_of, view=e.view)
+            ),
             black=black(e.view, mean_colour=e.window.rule.mean_colour),
             native_fps=reader.info.fps,
             limit=row_limit(reader.info.stream_s, e.window),
@@ -92,35 +99,40 @@ def each_row(
         )
         for e, total in zip(lanes, totals, strict=True)
     ]
-    shots = _select(reader.frames(), start_s, end_s, tally)
+    frames = _select(reader.frames(), start_s, end_s, tally)
     try:
-        promised = _each_promised(shots, gatherers)
+        found = _each_complete(map(Shot, frames) if shared else frames, gatherers)
         if rows is not None:
-            promised = ((k, row) for k, row in promised if row.window.index in rows[k])
-        yield from in_step(promised, sources)
+            found = ((k, row) for k, row in found if row.window.index in rows[k])
+        # Flows may still be under way: `in_step` hands a row out when its own are there.
+        yield from in_step(found, sources) if sources else found
     finally:
         for source in sources.values():
             source.close()
 
 
-def _of_read_frames(make: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The same pixels, and None where a frame they need is unread."""
+def _pixels_of(frame: Frame, _: None, *, view: ViewConfig) -> Prepared:
+    return prepare_frame(frame, view)
 
-    def prepare(shot: Shot, pair: tuple[Shot, Shot] | None) -> Any:
-        if shot.unread or (pair is not None and (pair[0].unread or pair[1].unread)):
+
+def _of_read_frames(make: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The same pixels, and None where a frame they need is unread (`decode.part`)."""
+
+    def prepare(frame: Any, pair: tuple[Any, Any] | None) -> Any:
+        if any(getattr(f, "unread", False) for f in pair or (frame,)):
             return None
-        return make(shot, pair)
+        return make(frame, pair)
 
     return prepare
 
 
-def _each_promised(
-    shots: Iterator[Shot], gatherers: Sequence[Gatherer[Any]]
+def _each_complete(
+    frames: Iterator[Any], gatherers: Sequence[Gatherer[Any]]
 ) -> Iterator[tuple[int, Row[Any]]]:
-    """(lane's index, its next complete row); its flows may still be under way."""
-    for shot in shots:
+    """(lane's index, its next complete row)."""
+    for frame in frames:
         for lane, gatherer in enumerate(gatherers):
-            for row in gatherer.feed(shot):
+            for row in gatherer.feed(frame):
                 yield lane, row
     for lane, gatherer in enumerate(gatherers):
         for row in gatherer.finish():

@@ -106,11 +106,19 @@ class Recording:
         """Nothing more will come: every row is here, or the model failed."""
         return self.expected is not None and (self.fault is not None or len(self) >= self.expected)
 
+    def begin(self, source: Source, info: VideoInfo) -> None:
+        """The video is open."""
+        self.name, self.length_s = source.name, info.duration_s
+
+    def declare(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """What a row would be, where there is none."""
+        for name, shape in shapes.items():
+            self.arrays[name].declare(shape, self._dtype)
+
     def append(self, row: Row[Any], values: Mapping[str, NDArray[Any]]) -> None:
         """One more row. FeatureError, naming its time, for NaN and infinity."""
-        where = f"row {row.window.index}, {row.start_s:.3f} - {row.end_s:.3f} s"
-        for name, rows in self.arrays.items():
-            rows.append(stored(values[name], self._dtype, where=f"{name} of {where}"))
+        for name, made in stored_row(row, values, self._dtype).items():
+            self.arrays[name].append(made)
         self._start_s.append(row.start_s)
         self._end_s.append(row.end_s)
         self._first.append(row.window.own[0])
@@ -165,6 +173,14 @@ class Recording:
             rows.close()
 
 
+def stored_row(
+    row: Row[Any], values: Mapping[str, NDArray[Any]], dtype: str
+) -> dict[str, NDArray[Any]]:
+    """A row in the stored dtype. FeatureError, naming its time, for what is not finite there."""
+    where = f"row {row.window.index}, {row.start_s:.3f} - {row.end_s:.3f} s"
+    return {name: stored(v, dtype, where=f"{name} of {where}") for name, v in values.items()}
+
+
 def stored(values: NDArray[Any], dtype: str, *, where: str) -> NDArray[Any]:
     """In the stored dtype. FeatureError for what is not finite there."""
     if not np.isfinite(values).all():
@@ -174,6 +190,18 @@ def stored(values: NDArray[Any], dtype: str, *, where: str) -> NDArray[Any]:
     if not np.isfinite(cast).all():
         raise FeatureError(f"{where}: a value exceeds float16 (65504); use --dtype float32")
     return cast
+
+
+def pass_facts(source: Source, video: Reading, tally: Tally) -> dict[str, Any]:
+    """What a sidecar says about a video that has been read to its end."""
+    return {
+        **source_facts(video.info),
+        "range_s": [source.start_s, source.end_s],
+        "decoded_frames": tally.decoded,
+        "damaged": video.events.damaged,
+        "tap": "pool",
+        "warnings": warnings_of(video.events),
+    }
 
 
 def source_facts(info: VideoInfo) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from typing import Any
 from tubelet.clips.gather import Row
 from tubelet.clips.transform import Prepared
 from tubelet.errors import DamagedVideo, NotSplittable, StoreError, TubeletError
-from tubelet.extraction.batches import Batches
-from tubelet.extraction.extractor import Extractor, record_video
+from tubelet.extraction.extractor import Extractor
 from tubelet.extraction.lanes import Opening, open_here
+from tubelet.extraction.loop import Batches, record_video, watched
 from tubelet.extraction.recording import Fault, Recording, Source, Tally
 from tubelet.inputs import Input, fingerprint, on_disk, part_facts, seconds_of_range
 from tubelet.inputs.local import Openers
@@ -244,7 +244,8 @@ class Worker:
         """Read a video to its end. Its rows may wait in the batches afterwards."""
         tally, recordings = Tally(stage="fetch"), []
 
-        def watch(lane: int, row: Row[Prepared]) -> None:
+        def watch(k: int, row: Row[Prepared]) -> None:
+            lane = lanes[k]
             if row.window.index < self.job.debug_frames:
                 write_sheet(self.out.folders[lane].path, item.id, row, self.extractors[lane].view)
 
@@ -259,8 +260,7 @@ class Worker:
                     lanes=lanes,
                     spool=self.out.path,
                     tally=tally,
-                    watch=watch,
-                    ahead=prefetch,
+                    ahead=watched(prefetch, watch),
                     opening=access.opening,
                 )
         except ReaderDied:
