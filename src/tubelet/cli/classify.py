@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tubelet.cli.options import (
     DEBUG,
-    DEFAULT_MODEL,
     DEVICE,
     FLOW_OPTIONS,
     FRAME_OPTIONS,
     VIEW_OPTIONS,
     WEIGHTS,
     WINDOW_OPTIONS,
-    flow_of,
     inputs_of,
     stacked,
-    view_of,
-    windows_of,
 )
+from tubelet.cli.request import DEFAULT_MODEL, ClassifyRequest, classify_request
 from tubelet.errors import TubeletError, UsageError
+
+if TYPE_CHECKING:
+    from tubelet.extraction.classify import Classifier
 
 
 @click.command(name="classify")
@@ -36,43 +36,50 @@ from tubelet.errors import TubeletError, UsageError
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video on stdout.")
 @DEBUG
-def command(inputs: tuple[str, ...], **choices: Any) -> int:
+def command(inputs: tuple[str, ...], as_json: bool, **choices: Any) -> int:
     """The classes of INPUTS, per window with its times and for the whole video.
 
     Example: tubelet classify clip.mp4 --top 3
     """
-    from tubelet.extraction.classify import Classifier, parse_views
-    from tubelet.extraction.extractor import Options
-    from tubelet.models.registry import create_model
+    request = classify_request(choices)
+    from tubelet.extraction.classify import parse_views
 
-    views = parse_views(choices["views"]) if choices["views"] else None
-    weights = {"weights": choices["weights"]} if choices["weights"] else {}
-    items = inputs_of(
-        inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
-    )
-    model = create_model(choices["model"], **weights)
-    classifier = Classifier(
-        model,
-        name=choices["model"],
-        window=windows_of([model.clip], choices)[0],
-        view=view_of(model.clip, choices),
-        options=Options(flow=flow_of([model.clip], choices), flow_cache=choices["flow_cache"]),
-        device=choices["device"],
-    )
+    views = parse_views(request.views) if request.views else None
+    items = inputs_of(inputs, frames_fps=request.frames_fps, frames_pattern=request.frames_pattern)
+    classifier = build_classifier(request)
     failed = 0
     for item in items:
         try:
-            result = classifier.classify(item, views=views, top=choices["top"])
+            result = classifier.classify(item, views=views, top=request.top)
         except UsageError:
             raise
         except TubeletError as error:
-            if choices["debug"]:
+            if request.debug:
                 raise
             failed += 1
             print(f"{item.id}: failed: {error}", file=sys.stderr)
             continue
-        click.echo(json.dumps(result) if choices["as_json"] else "\n".join(lines_of(result)))
+        click.echo(json.dumps(result) if as_json else "\n".join(lines_of(result)))
     return 1 if failed else 0
+
+
+def build_classifier(request: ClassifyRequest) -> Classifier:
+    """The network with its windows and pixels."""
+    from tubelet.extraction.classify import Classifier
+    from tubelet.extraction.extractor import Options
+    from tubelet.models.registry import create_model
+
+    rows = request.rows
+    (name,) = rows.models
+    model = create_model(name, **rows.weights_choice)
+    return Classifier(
+        model,
+        name=name,
+        window=rows.how.window(model.clip),
+        view=rows.how.view(model.clip),
+        options=Options(flow=rows.flow([model.clip]), flow_cache=rows.flow_cache),
+        device=request.device,
+    )
 
 
 def lines_of(result: dict[str, Any]) -> list[str]:

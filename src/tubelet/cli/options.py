@@ -1,25 +1,20 @@
-"""Options that several verbs share, and how they become configurations."""
+"""Options that several verbs share. Parameters are called as the fields of `request` are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tubelet.cli.request import DEFAULT_MODEL
 from tubelet.clips.tails import TAILS
-from tubelet.clips.transform import ViewConfig, view_config
-from tubelet.clips.windows import WindowConfig, parse_fps
-from tubelet.errors import UsageError
-from tubelet.flow.base import FlowConfig, flow_config
+from tubelet.clips.windows import parse_fps
 from tubelet.inputs.types import Input
-from tubelet.types import ClipSpec
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-DEFAULT_MODEL = "i3d_inception.k400"
 
 MODELS = click.option(
     "-m",
@@ -40,9 +35,13 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="cpu, 
 
 WINDOW_OPTIONS: list[Decorator] = [
     click.option(
-        "--fps", default="native", show_default=True, help="native, or a rate such as 30."
+        "--fps",
+        default="native",
+        show_default=True,
+        callback=lambda ctx, parameter, text: parse_fps(text),
+        help="native, or a rate such as 30.",
     ),
-    click.option("--window", type=int, help="W: frames of a window. [the model's]"),
+    click.option("--window", "frames", type=int, help="W: frames of a window. [the model's]"),
     click.option("--interval", type=int, help="K: take every K-th frame. [the model's]"),
     click.option("--stride", type=int, help="S: frames between windows. [W*K, no overlap]"),
     click.option(
@@ -56,7 +55,13 @@ WINDOW_OPTIONS: list[Decorator] = [
 VIEW_OPTIONS: list[Decorator] = [
     click.option("--short-side", type=int, help="Resize the short side to this. [the model's]"),
     click.option("--crop", type=int, help="Side of the square crop. [the model's]"),
-    click.option("--crops", type=click.Choice(["1", "3"]), default="1", show_default=True),
+    click.option(
+        "--crops",
+        type=click.Choice(["1", "3"]),
+        default="1",
+        show_default=True,
+        callback=lambda ctx, parameter, text: int(text),
+    ),
     click.option("--flip", is_flag=True, help="Add the mirrored views."),
     click.option(
         "--resize",
@@ -112,27 +117,6 @@ def inputs_of(
     return items
 
 
-def typed(name: str) -> bool:
-    """Whether an option was given on the command line, and not by a preset or default."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def flow_of(clips: Sequence[ClipSpec], choices: dict[str, Any]) -> FlowConfig | None:
-    """How flow is computed; None where no model takes it. UsageError where that makes the options
-    pointless."""
-    if any("flow" in clip.modality for clip in clips):
-        return flow_config(choices["flow"] or "tvl1", rounding=choices["flow_rounding"])
-    given = [k for k in ("flow", "flow_rounding", "flow_cache") if typed(k)]
-    if given:
-        name = given[0].replace("_", "-")
-        raise UsageError(
-            f"--{name}: none of these models takes optical flow; `tubelet models "
-            "'i3d_inception_flow*'` and 'i3d_inception_two_stream*' list those that do"
-        )
-    return None
-
-
 def stacked(*groups: list[Decorator]) -> Decorator:
     """Apply option decorators so that --help lists them in the written order."""
 
@@ -144,83 +128,118 @@ def stacked(*groups: list[Decorator]) -> Decorator:
     return apply
 
 
-def with_preset(choices: dict[str, Any]) -> dict[str, Any]:
-    """What --preset says, under what the command line says. UnknownName for an unknown preset.
-
-    "preset" becomes what the recipe tells of it: the name, and the options that override it.
-    """
-    if choices["preset"] is None:
-        return choices
-    from tubelet.presets import find
-
-    context = click.get_current_context()
-    preset = find(choices["preset"])
-    given: list[str] = []
-    merged = dict(choices)
-    for name, value in preset.choices().items():
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            listed = name == "models" and set(choices[name]) <= set(preset.models)
-            if choices[name] != value and not listed:
-                given.append(name)
-        else:
-            merged[name] = value
-    if preset.needs_weights and "models" not in given and not merged.get("weights", True):
-        raise UsageError(
-            f"preset {preset.name}: its weights are not public; name a file with --weights, or "
-            "another model with -m"
-        )
-    overridden = f" (but {', '.join(sorted(given))})" if given else ""
-    return {**merged, "preset": preset.name + overridden}
+STORED_OPTIONS: list[Decorator] = [
+    click.option("--color", type=click.Choice(["auto", "legacy601"]), default="auto"),
+    click.option(
+        "--taps",
+        default="pool",
+        show_default=True,
+        callback=lambda ctx, parameter, text: tuple(
+            t.strip() for t in text.split(",") if t.strip()
+        ),
+        help="Comma-separated taps.",
+    ),
+    click.option("--keep", type=click.Choice(["clip", "time", "space-time"]), default="clip"),
+    click.option("--logits", is_flag=True, help="Store class scores (before softmax) too."),
+    click.option("--keep-views", is_flag=True, help="Keep crops and flips instead of averaging."),
+    click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32"),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16", "auto"]),
+        default="fp32",
+        show_default=True,
+        help="auto: bf16 where CPU or GPU have units for it (cosine with the float32 row >= "
+        "0.999).",
+    ),
+]
 
 
-def windows_of(clips: list[ClipSpec], choices: dict[str, Any]) -> list[WindowConfig]:
-    """One window configuration per model, over one plan.
-
-    Each model keeps its own W and K; all share the stride, and the length that rows are counted
-    with is the longest model's, so that row i starts at the same frame for all of them.
-    """
-    own = [
-        WindowConfig(
-            frames=clip.frames if choices["window"] is None else choices["window"],
-            interval=clip.interval if choices["interval"] is None else choices["interval"],
-            stride=choices["stride"],
-            length=choices.get("length"),
-            tail=choices["tail"],
-            fps=parse_fps(choices["fps"]),
-            resample=choices.get("resample", "hold"),
-            index=choices.get("index", "every-kth"),
-            rows=choices.get("row_count"),
-        )
-        for clip in clips
+def run_options(*, hidden: bool = False) -> list[Decorator]:
+    """How a run is done. None of them changes which rows there are: `plan` takes and hides them."""
+    option = partial(click.option, hidden=hidden)
+    return [
+        option(
+            "--format",
+            "fmt",
+            default="npy",
+            show_default=True,
+            help="npy, npz, hdf5 (tubelet[hdf5]) or parquet (tubelet[parquet]).",
+        ),
+        option(
+            "--runtime",
+            type=click.Choice(["fast", "reference", "compile"]),
+            default="fast",
+            show_default=True,
+            help="fast: networks rebuilt for inference, equal within rounding; reference: as they "
+            "read; compile: torch.compile, slower on CPUs, not timed on GPUs.",
+        ),
+        option(
+            "--device",
+            default="auto",
+            show_default=True,
+            help="cpu, cuda, cuda:N, mps; cuda:0,1 runs a process on each.",
+        ),
+        option(
+            "--batch-size",
+            type=int,
+            default=1,
+            show_default=True,
+            help="Windows per forward pass, of several videos if need be. Above 1 the last bits "
+            "of a row may depend on its neighbours.",
+        ),
+        option("--workers", type=int, default=1, show_default=True, help="Processes."),
+        option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="ray (tubelet[ray]): decoders and models as actors of a Ray cluster.",
+        ),
+        option("--ray-address", help="auto, or HOST:PORT. [starts Ray on this machine]"),
+        option(
+            "--gpus-per-worker",
+            type=click.FloatRange(0),
+            help="With --engine ray: GPUs of a worker; 0.5 puts two on each. [1 where the device "
+            "is cuda, else 0]",
+        ),
+        option(
+            "--part-seconds",
+            type=click.FloatRange(0, min_open=True),
+            default=300,
+            show_default=True,
+            help="With --engine ray: videos of two such parts or more are shared by several "
+            "workers.",
+        ),
+        option(
+            "--shard",
+            metavar="I/N",
+            help="Only share I (from 0) of N: disjoint, balanced by duration. For N machines.",
+        ),
+        option(
+            "--threads",
+            type=click.IntRange(1),
+            help="CPU threads of each process. Their number may change last bits; that of workers "
+            "does not. [as torch chooses]",
+        ),
+        option(
+            "--timeout",
+            type=float,
+            default=600,
+            show_default=True,
+            metavar="SECONDS",
+            help="A video that gives no frame (or no row, once per clip of a batch) for so long "
+            "is given up: its reader is killed. 0: no limit, and with one worker no second "
+            "process.",
+        ),
+        option("--fail-fast", is_flag=True, help="Stop at the first failed input."),
+        option("--retry-failed", is_flag=True, help="Only inputs that are in failures.jsonl."),
+        option("--strict", is_flag=True, help="A damaged video is a failure."),
+        option("--overwrite", is_flag=True, help="Do everything again; take OUT over."),
+        option(
+            "--debug-frames",
+            type=int,
+            default=0,
+            metavar="N",
+            help="Contact sheets of what the model saw, for the first N windows of each video.",
+        ),
     ]
-    length = max(config.span for config in own)
-    return [c if c.span == length else replace(c, length=length) for c in own]
-
-
-def view_of(clip: ClipSpec, choices: dict[str, Any]) -> ViewConfig:
-    """The model's view with what the command line changes.
-
-    Naming only one of short side and crop keeps the other, moved where it would not fit.
-    """
-    default = view_config(clip)
-    crop, short = choices["crop"], choices["short_side"]
-    if crop is None:
-        crop = min(default.crop, short or default.crop)
-    if short is None:
-        short = max(default.short_side, crop)
-    if crop > short:
-        raise UsageError(f"--crop {crop} is larger than --short-side {short}")
-    long = default.long_side  # of a model whose frames are squashed: keeps the shape
-    if long is not None:
-        long = round(long * short / default.short_side)
-    return replace(
-        default,
-        short_side=short,
-        crop=crop,
-        crops=3 if choices["crops"] == "3" else 1,
-        flip=choices["flip"],
-        resize=choices["resize"],
-        fit=choices.get("fit", default.fit),
-        long_side=choices.get("long_side", long),
-    )

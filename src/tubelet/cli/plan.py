@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Sequence
@@ -14,25 +13,24 @@ from typing import Any
 import click
 import numpy as np
 
-from tubelet.cli import extract
 from tubelet.cli.flow_time import flow_words
 from tubelet.cli.options import (
     DEBUG,
-    DEFAULT_MODEL,
     FLOW_OPTIONS,
     FRAME_OPTIONS,
     MODELS,
     PRESET,
+    STORED_OPTIONS,
     VIEW_OPTIONS,
+    WEIGHTS,
     WINDOW_OPTIONS,
-    flow_of,
     inputs_of,
+    run_options,
     stacked,
-    view_of,
-    windows_of,
-    with_preset,
 )
 from tubelet.cli.output import echo_json
+from tubelet.cli.places import OutPlace
+from tubelet.cli.request import extract_request
 from tubelet.clips.transform import ViewConfig
 from tubelet.clips.windows import WindowConfig
 from tubelet.errors import TubeletError, UsageError
@@ -44,13 +42,22 @@ from tubelet.types import ClipSpec, VideoInfo, Window
 @click.argument("inputs", nargs=-1, required=True)
 @MODELS
 @PRESET
-@stacked(FRAME_OPTIONS, WINDOW_OPTIONS, VIEW_OPTIONS, FLOW_OPTIONS)
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32")
-@click.option("--rows", is_flag=True, help="Every row with its frames and times.")
+@WEIGHTS
+@stacked(
+    FRAME_OPTIONS,
+    WINDOW_OPTIONS,
+    VIEW_OPTIONS,
+    FLOW_OPTIONS,
+    STORED_OPTIONS,
+    run_options(hidden=True),
+)
+@click.option("-o", "--out", type=OutPlace(), hidden=True)
+@click.option("--rows", "list_rows", is_flag=True, help="Every row with its frames and times.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per video and model.")
 @DEBUG
-def command(inputs: tuple[str, ...], **choices: Any) -> int:
+def command(inputs: tuple[str, ...], list_rows: bool, as_json: bool, **choices: Any) -> int:
     """What extract would do with INPUTS: windows, rows, sizes. Reads packets, decodes no pixels.
+    Takes every option of extract.
 
     Counts are exact for intact files; `~` marks those that decoding may correct, with the reason.
 
@@ -58,22 +65,20 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
     """
     from tubelet.inputs import on_disk
 
-    choices = with_preset(choices)
-    names = choices["models"] or (DEFAULT_MODEL,)
+    request = extract_request(choices)
+    names, how = request.rows.models, request.rows.how
     facts_of = {name: model_facts(name) for name in names}
     clips = [facts_of[name].clip for name in names]
-    windows = windows_of(clips, choices)
+    windows = how.windows(clips)
     costs = {
-        name: row_gmacs(facts_of[name], config, view_of(facts_of[name].clip, choices))
+        name: row_gmacs(facts_of[name], config, how.view(facts_of[name].clip))
         for name, config in zip(names, windows, strict=True)
     }
-    flow, pairs = flow_of(clips, choices), 0
-    size = 4 if choices["dtype"] == "float32" else 2
+    flow, pairs = request.rows.flow(clips), 0
+    size = 4 if how.dtype == "float32" else 2
     failed, total = 0, {"videos": 0, "rows": 0, "seconds": 0.0, "bytes": 0}
     work = dict.fromkeys(names, 0)
-    items = inputs_of(
-        inputs, frames_fps=choices["frames_fps"], frames_pattern=choices["frames_pattern"]
-    )
+    items = inputs_of(inputs, frames_fps=request.frames_fps, frames_pattern=request.frames_pattern)
     for item in items:
         try:
             with on_disk(item) as path:
@@ -97,12 +102,12 @@ def command(inputs: tuple[str, ...], **choices: Any) -> int:
             total["rows"] += len(record["windows"])
             total["bytes"] += record["bytes"]
             work[name] += len(record["windows"])
-            _print(record, rows=choices["rows"], as_json=choices["as_json"])
+            _print(record, rows=list_rows, as_json=as_json)
         moving.discard(-1)  # a black frame
         pairs += min(len(moving), max(0, len(facts["times"]) - 1))
-    if not choices["as_json"]:
+    if not as_json:
         estimates = [
-            estimate(facts_of[name], work[name], costs[name], choices.get("precision") or "fp32")
+            estimate(facts_of[name], work[name], costs[name], request.rows.precision)
             for name in names
         ]
         click.echo(
@@ -303,17 +308,3 @@ def _frames(frames: Sequence[int]) -> str:
     if len(shown) > 8:
         shown = [*shown[:4], "...", *shown[-2:]]
     return "frames " + " ".join(shown)
-
-
-def _accept_options_of(other: click.Command) -> None:
-    """A command line of `extract` is one of `plan` too: what changes no row is taken and unused."""
-    own = {parameter.name for parameter in command.params}
-    for parameter in other.params:
-        if parameter.name not in own:
-            unused = copy.copy(parameter)
-            unused.required = False
-            unused.hidden = True  # pyright: ignore[reportAttributeAccessIssue]
-            command.params.append(unused)
-
-
-_accept_options_of(extract.command)
