@@ -29,7 +29,7 @@ import yaml
 
 from tubelet.bench.rounds import machine_name
 from tubelet.extraction.extractor import Extractor, Options
-from tubelet.extraction.loop import extract_video
+from tubelet.extraction.pipeline import extract_video
 from tubelet.machine.process import keep_memory
 from tubelet.models.registry import create_model
 

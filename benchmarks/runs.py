@@ -113,7 +113,7 @@ def extractor(
 
 def run_all(path: str, made: Any) -> int:
     """A run without a disk: rows of one video, decoding beside the model. The number of rows."""
-    from tubelet.extraction.loop import Batches, record_video
+    from tubelet.extraction.pipeline import Batches, record_video
     from tubelet.extraction.recording import Source
     from tubelet.machine.prefetch import prefetch
 

@@ -19,7 +19,7 @@ from tubelet.decode.base import open_video
 from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import StoreError, VideoError
 from tubelet.extraction.extractor import Extractor, Options
-from tubelet.extraction.loop import extract_video
+from tubelet.extraction.pipeline import extract_video
 from tubelet.flow.base import create_method, flow_config, pack, unpack
 from tubelet.flow.opencv import grayscale
 from tubelet.types import ClipSpec

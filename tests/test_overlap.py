@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tiny import TinyModel
 from tubelet.extraction.extractor import Extractor
-from tubelet.extraction.loop import Batches, extract_video, record_video
+from tubelet.extraction.pipeline import Batches, extract_video, record_video
 from tubelet.extraction.recording import Source
 from tubelet.machine.prefetch import prefetch
 

@@ -12,7 +12,7 @@ from tests_support import tiny
 from tiny import TinyModel
 from tubelet.clips.windows import WindowConfig
 from tubelet.extraction.extractor import Extractor, Options
-from tubelet.extraction.loop import extract_video
+from tubelet.extraction.pipeline import extract_video
 from tubelet.models import resnet3d
 from tubelet.models.blocks.resnet import C2D, I3D, SLOW, trunk
 from tubelet.models.resnet3d import Config, ResNet3D

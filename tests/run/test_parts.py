@@ -14,7 +14,7 @@ from tubelet.decode.base import scan_video
 from tubelet.decode.part import PartReader
 from tubelet.decode.synthetic import read_number
 from tubelet.errors import NotSplittable
-from tubelet.extraction.loop import Batches, record_video
+from tubelet.extraction.pipeline import Batches, record_video
 from tubelet.extraction.recording import Recording, Source
 from tubelet.machine.prefetch import prefetch
 from tubelet.run.parts.cuts import cut

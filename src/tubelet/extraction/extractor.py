@@ -1,6 +1,6 @@
 """One model with one recipe: windows as pixels -> rows. It decides the numbers.
 
-`loop` brings the windows of a video here and takes the rows away.
+`pipeline` brings the windows of a video here and takes the rows away.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tubelet.clips.windows import WindowConfig
 from tubelet.config import to_plain
 from tubelet.errors import UsageError, did_you_mean
 from tubelet.extraction.lanes import Lane
-from tubelet.extraction.loop import extract_video, stream_rows
+from tubelet.extraction.pipeline import extract_video, stream_rows
 from tubelet.extraction.recording import Source
 from tubelet.extraction.shared_maps import FrameMaps, frame_maps
 from tubelet.flow.base import FlowConfig, flow_config

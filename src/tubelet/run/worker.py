@@ -20,7 +20,7 @@ from tubelet.clips.transform import Prepared
 from tubelet.errors import DamagedVideo, NotSplittable, StoreError, TubeletError
 from tubelet.extraction.extractor import Extractor
 from tubelet.extraction.lanes import Opening, open_here
-from tubelet.extraction.loop import Batches, record_video, watched
+from tubelet.extraction.pipeline import Batches, record_video, watched
 from tubelet.extraction.recording import Fault, Recording, Source, Tally
 from tubelet.inputs import Input, fingerprint, on_disk, part_facts, seconds_of_range
 from tubelet.inputs.local import Openers

@@ -1,4 +1,4 @@
-"""THE LOOP: one pass over a video, from its path to the rows of every model.
+"""THE PIPELINE: one pass over a video, from its path to the rows of every model.
 
     path ──opening──▶ frames ──lanes, ahead──▶ windows as pixels ──batches──▶ rows ──▶ sinks
 
