@@ -15,7 +15,7 @@ from tubelet.clips.windows import WindowConfig
 from tubelet.decode.base import open_video
 from tubelet.errors import EmptyVideo, UsageError
 from tubelet.extraction.extractor import Extractor, Options
-from tubelet.extraction.loop import stream_rows
+from tubelet.extraction.pipeline import stream_rows
 from tubelet.extraction.recording import Source
 from tubelet.inputs import Input, on_disk, seconds_of_range
 from tubelet.models.class_names import FILES, labels
