@@ -7,6 +7,7 @@ stops at the first error) and offers no choice of matrix: such files are refused
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -113,15 +114,13 @@ def _decoder_class() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from torchcodec.decoders import (  # pyright: ignore[reportMissingImports]
-                VideoDecoder,
-            )
+            decoders: Any = importlib.import_module("torchcodec.decoders")
     except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
             f"torchcodec cannot be loaded ({_line(error)}); install it with the system's FFmpeg "
             f"libraries, or {WAY_OUT}"
         ) from None
-    return VideoDecoder
+    return decoders.VideoDecoder
 
 
 def _line(error: Exception) -> str:
