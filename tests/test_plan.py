@@ -13,6 +13,7 @@ from tubelet.cli import group
 from tubelet.clips.windows import WindowConfig
 from tubelet.decode.encode import Encoding, encode
 from tubelet.decode.synthetic import number_picture
+from tubelet.errors import UsageError
 from tubelet.extraction.extractor import Extractor
 
 
@@ -93,3 +94,20 @@ def test_a_part_of_a_video_counts_as_that_part(clip, tmp_path):
 def test_messages_name_value_rule_and_way_out(arguments, words):
     error = CliRunner().invoke(group, arguments).exception
     assert words in str(error)
+
+
+def test_a_number_of_rows(clip):
+    line = plan(clip, "--json", "--rows", "--row-count", 32, "--window", 8, "--interval", 1)
+    starts = [row["frames"][0] for row in json.loads(line.stdout)["windows"]]
+    assert starts == [round(k * ((150 - 8) / 31)) for k in range(32)]
+    with pytest.raises(UsageError, match="--row-count 32"):
+        plan(clip, "--tail", "uniform")
+    with pytest.raises(UsageError, match="tail drop; tail uniform, and only it"):
+        plan(clip, "--row-count", 4, "--tail", "drop")
+    with pytest.raises(UsageError, match="stride is 4"):
+        plan(clip, "--row-count", 4, "--stride", 4)
+
+
+def test_a_number_of_rows_overrides_the_tail_of_a_preset(clip):
+    done = plan(clip, "--preset", "hero-slowfast", "--row-count", 5, "--json")
+    assert json.loads(done.stdout)["rows"] == 5

@@ -1,5 +1,7 @@
 """Pixels against the reference's numbers, and the fast route against the readable one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from tubelet.clips.transform import (
     ViewConfig,
     crop_corner,
     fitted_size,
+    needed,
     prepare,
     reference_view,
     resized_size,
@@ -18,6 +21,7 @@ from tubelet.clips.transform import (
 from tubelet.clips.views import view_indices
 from tubelet.clips.windows import linspace_indices
 from tubelet.errors import UsageError
+from tubelet.presets.base import Convention
 from tubelet.types import ClipSpec
 
 HALF = ((0.45,) * 3, (0.225,) * 3)
@@ -140,3 +144,23 @@ def test_bad_views_name_the_rule(bad):
     kwargs = {"short_side": 64, "crop": 64, "mean": HALF[0], "std": HALF[1], **bad}
     with pytest.raises(UsageError, match=r"need|must"):
         ViewConfig(**kwargs)
+
+
+def test_five_and_ten_crops():
+    """The order of torchvision's five_crop; ten are these and then the mirror of each."""
+    image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    how = Convention(short_side=12, crop=8, crops=10)
+    clip = ClipSpec(4, 1, 12, 8, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+    got = prepare(image, how.view(clip))
+    whole = image.astype(np.float32)
+    five = [whole[t : t + 8, x : x + 8] for t, x in ((0, 0), (0, 8), (4, 0), (4, 8), (2, 4))]
+    np.testing.assert_allclose(got, [*five, *(v[:, ::-1] for v in five)], atol=1e-3)
+    np.testing.assert_array_equal(prepare(image, replace(how, crops=5).view(clip)), got[:5])
+    with pytest.raises(UsageError, match="mirrored already"):
+        replace(how, flip=True).view(clip)
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 50), (50, 30)])
+def test_the_box_that_is_decoded_holds_all_five_crops(height, width):
+    box = needed(height, width, ViewConfig(16, 14, (0.5,) * 3, (0.5,) * 3, crops=5))
+    assert (box.top, box.left, box.bottom, box.right) == (0, 0, height, width)

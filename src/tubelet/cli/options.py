@@ -51,16 +51,24 @@ WINDOW_OPTIONS: list[Decorator] = [
         show_default=True,
         help="What becomes of the incomplete last window.",
     ),
+    click.option(
+        "--row-count",
+        "rows",
+        type=click.IntRange(1),
+        help="This many windows, spread over each video, however long it is (--tail uniform).",
+    ),
 ]
 VIEW_OPTIONS: list[Decorator] = [
     click.option("--short-side", type=int, help="Resize the short side to this. [the model's]"),
     click.option("--crop", type=int, help="Side of the square crop. [the model's]"),
     click.option(
         "--crops",
-        type=click.Choice(["1", "3"]),
+        type=click.Choice(["1", "3", "5", "10"]),
         default="1",
         show_default=True,
         callback=lambda ctx, parameter, text: int(text),
+        help="1: centre; 3: along the longer side; 5: corners and centre; 10: these five, then "
+        "mirrored.",
     ),
     click.option("--flip", is_flag=True, help="Add the mirrored views."),
     click.option(

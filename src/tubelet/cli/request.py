@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -124,6 +124,10 @@ def rows_request(choices: Mapping[str, Any]) -> RowsRequest:
     """
     given = _given(choices)
     how = from_choices(Convention, choices)
+    if "rows" in given and "tail" not in given:
+        # A number of rows is a tail rule by another name, also over a preset's.
+        given |= {"tail", "stride", "length"}
+        how = replace(how, tail="uniform")
     own: dict[str, Any] = {"given": given, "how": how}
     if not choices.get("models"):
         own["models"] = (DEFAULT_MODEL,)

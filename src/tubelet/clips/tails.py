@@ -47,6 +47,8 @@ class WindowSizes(Protocol):
     @property
     def interval(self) -> int: ...
     @property
+    def stride(self) -> int | None: ...
+    @property
     def rows(self) -> int | None: ...
     @property
     def fps(self) -> Fraction | None: ...
@@ -152,6 +154,13 @@ def _whole_seconds(c: WindowSizes) -> None:
         raise UsageError(f"stride is {c.step}; tail repeat-second must have the window's {c.span}")
 
 
+def _no_stride(c: WindowSizes) -> None:
+    if c.stride is not None:
+        raise UsageError(
+            f"stride is {c.stride}; tail uniform spreads its windows over the video: leave it out"
+        )
+
+
 def _rows_of_header(stream_s: float, c: WindowSizes) -> int:
     # To the microsecond, which is what ffprobe shows and the reference reads.
     return math.ceil(round(stream_s, 6) / (c.span / float(c.fps or 1)))
@@ -240,6 +249,7 @@ TAILS: dict[str, TailRule] = {
         count=_fixed,
         start=_spread,
         beyond=_from_the_start,
+        check=_no_stride,
         reach=_sampled,
         wants=lambda position, n, c: n < _sampled(c),
         counted=True,

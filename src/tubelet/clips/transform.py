@@ -36,14 +36,21 @@ Prepared = NDArray[np.float32]
 """One frame as the network sees it: [V, H, W, C] normalised, V views (crops x flips)."""
 
 
+CENTRE = 1
+PLACES = {1: (CENTRE,), 3: (0, CENTRE, 2), 5: (3, 4, 5, 6, CENTRE)}
+"""Number of crops -> where each is; the five are in torchvision's order."""
+
+
 @dataclass(frozen=True)
 class ViewConfig:
     """The spatial views of a frame.
 
-    short_side, crop: pixels. crops: 1 (centre) or 3 (left, centre, right; top, centre, bottom of an
-    upright video). flip: add the mirrored view of each. resize: `float`, or `uint8`: the resized
-    pixel is rounded to a level, as tools do that resize images and not tensors. fit: `short-side`;
-    `enlarge`: only frames whose short side is shorter are resized; `stretch`: to short_side x
+    short_side, crop: pixels. crops: 1 (centre), 3 (left, centre, right; top, centre, bottom of an
+    upright video) or 5 (upper left, upper right, lower left, lower right, centre). flip: add the
+    mirrored view of each, behind all of them; 5 crops with it are the ten of the literature.
+    resize: `float`, or `uint8`: the resized pixel is rounded to a level, as tools do that resize
+    images and not tensors. fit: `short-side`; `enlarge`: only frames whose short side is shorter
+    are resized; `stretch`: to short_side x
     long_side (height x width), whatever the aspect ratio.
     """
 
@@ -51,7 +58,7 @@ class ViewConfig:
     crop: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crops: Literal[1, 3] = 1
+    crops: Literal[1, 3, 5] = 1
     flip: bool = False
     resize: Literal["float", "uint8"] = "float"
     fit: Literal["short-side", "enlarge", "stretch"] = "short-side"
@@ -63,8 +70,8 @@ class ViewConfig:
                 f"crop {self.crop} of short side {self.short_side}: need 1 <= crop <= short side "
                 "<= 4096; raise --short-side or lower --crop"
             )
-        if self.crops not in (1, 3):
-            raise UsageError(f"crops is {self.crops}; it must be 1 or 3")
+        if self.crops not in PLACES:
+            raise UsageError(f"crops is {self.crops}; it must be 1, 3 or 5 (10: 5 with flip)")
         if self.resize not in ("float", "uint8"):
             raise UsageError(f"resize is {self.resize!r}; it must be float or uint8")
         if self.fit not in ("short-side", "enlarge", "stretch"):
@@ -81,8 +88,13 @@ class ViewConfig:
     def views(self) -> int:
         return self.crops * (2 if self.flip else 1)
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Of each crop its place, see `crop_corner`."""
+        return PLACES[self.crops]
 
-def view_config(clip: ClipSpec, *, crops: Literal[1, 3] = 1, flip: bool = False) -> ViewConfig:
+
+def view_config(clip: ClipSpec, *, crops: Literal[1, 3, 5] = 1, flip: bool = False) -> ViewConfig:
     """The default view of a set of weights."""
     fit = "short-side" if clip.long_side is None else "stretch"
     return ViewConfig(
@@ -108,7 +120,12 @@ def fitted_size(height: int, width: int, view: ViewConfig) -> tuple[int, int]:
 
 
 def crop_corner(height: int, width: int, crop: int, index: int) -> tuple[int, int]:
-    """(top, left) of crop 0, 1 or 2: left, centre, right; top, centre, bottom when upright."""
+    """(top, left) of crop 0, 1 or 2: left, centre, right; top, centre, bottom when upright.
+
+    3 to 6: upper left, upper right, lower left, lower right.
+    """
+    if index > 2:
+        return (index - 3) // 2 * (height - crop), (index - 3) % 2 * (width - crop)
     top, left = math.ceil((height - crop) / 2), math.ceil((width - crop) / 2)
     if height > width:
         top = (0, top, height - crop)[index]
@@ -138,8 +155,7 @@ EVEN = 32
 def needed(height: int, width: int, view: ViewConfig) -> Box:
     """The box of a frame that `prepare` reads, widened to multiples of EVEN."""
     tall, wide = fitted_size(height, width, view)
-    slots = range(3) if view.crops == 3 else (1,)
-    corners = [crop_corner(tall, wide, view.crop, index) for index in slots]
+    corners = [crop_corner(tall, wide, view.crop, index) for index in view.places]
     rows = [_axis(height, tall, top, view.crop) for top, _ in corners]
     columns = [_axis(width, wide, left, view.crop) for _, left in corners]
     top, bottom = min(a[0][0] for a in rows), max(a[1][-1] for a in rows) + 1
@@ -254,7 +270,7 @@ def prepare(image: NDArray[np.uint8], view: ViewConfig, *, cut: Cut | None = Non
     mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
     scale, shift = 1 / (255 * std), np.tile(mean / std, view.crop)
     out = np.empty((view.views, view.crop, view.crop, 3), np.float32)
-    for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
+    for slot, index in enumerate(view.places):
         taps = _taps(size, view, index, corner, image.shape[1])
         wx = np.repeat(taps.wx, channels)
         for top in range(0, view.crop, BAND):
@@ -322,7 +338,7 @@ def prepare_flow(flow: NDArray[np.float32], view: ViewConfig) -> Prepared:
     mean, std = np.asarray(view.mean, np.float32), np.asarray(view.std, np.float32)
     scale, shift = np.float32(0.5) / std, (np.float32(0.5) - mean) / std
     out = np.empty((view.views, view.crop, view.crop, FLOW), np.float32)
-    for slot, index in enumerate((1,) if view.crops == 1 else (0, 1, 2)):
+    for slot, index in enumerate(view.places):
         top, left = crop_corner(height, width, view.crop, index)
         part = flow[top : top + view.crop, left : left + view.crop]
         out[slot] = part * scale + shift

@@ -85,7 +85,10 @@ class WindowConfig:
                 f"length is {self.length}; it must hold the window's {reach} positions"
             )
         if (self.rows is not None) != self.rule.counted:
-            raise UsageError(f"rows is {self.rows}; tail uniform, and only it, must have a number")
+            raise UsageError(
+                f"row count is {self.rows} with tail {self.tail}; tail uniform, and only it, must "
+                "have a number of rows (--row-count 32)"
+            )
         self.rule.check(self)
 
     @property

@@ -22,8 +22,9 @@ class Convention:
 
     fps, resample: the timeline. frames, interval, stride, length, tail, index, rows: the windows,
     as in `windows.WindowConfig`. short_side, crop, crops, flip, fit, long_side, resize: the pixels,
-    as in `transform.ViewConfig`. flow, flow_rounding: how models that take optical flow get it, as
-    the options of those names. logits, keep, dtype: what is stored.
+    as in `transform.ViewConfig`; 10 crops are five and their mirrored views. flow, flow_rounding:
+    how models that take optical flow get it, as the options of those names. logits, keep, dtype:
+    what is stored.
     """
 
     fps: Fraction | None = None
@@ -37,7 +38,7 @@ class Convention:
     rows: int | None = None
     short_side: int | None = None
     crop: int | None = None
-    crops: Literal[1, 3] = 1
+    crops: Literal[1, 3, 5, 10] = 1
     flip: bool = False
     fit: Literal["short-side", "enlarge", "stretch"] | None = None
     long_side: int | None = None
@@ -85,6 +86,8 @@ class Convention:
             short = max(own.short_side, crop)
         if crop > short:
             raise UsageError(f"--crop {crop} is larger than --short-side {short}")
+        if self.crops == 10 and self.flip:
+            raise UsageError("--flip: the ten crops of --crops 10 are mirrored already")
         fit, long = self.fit, self.long_side
         if fit is None:
             fit, long = own.fit, own.long_side
@@ -94,8 +97,8 @@ class Convention:
             own,
             short_side=short,
             crop=crop,
-            crops=self.crops,
-            flip=self.flip,
+            crops=5 if self.crops == 10 else self.crops,
+            flip=self.flip or self.crops == 10,
             resize=self.resize,
             fit=fit,
             long_side=long,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tubelet.clips.gather import Row
 from tubelet.clips.modality import pictures
-from tubelet.clips.transform import Prepared, ViewConfig
+from tubelet.clips.transform import CENTRE, Prepared, ViewConfig
 from tubelet.decode.base import open_video
 from tubelet.decode.encode import jpeg
 from tubelet.errors import VideoError
@@ -106,13 +106,14 @@ def sheet_of(row: Row[Prepared], view: ViewConfig) -> Sheet:
 
 def middle_of(row: Row[Prepared], view: ViewConfig, *, side: int = 96) -> str:
     """The middle frame of a row as a small JPEG data URI."""
-    picture = pictures(row.pixels[len(row.pixels) // 2], view)[1 if view.crops == 3 else 0]
+    picture = pictures(row.pixels[len(row.pixels) // 2], view)[view.places.index(CENTRE)]
     return jpeg_uri(thumbnail(picture, min(side, view.crop)))
 
 
 def line_names(view: ViewConfig) -> tuple[str, ...]:
     """What the pictures of one frame are, in the order of `pictures`."""
-    places = ("",) if view.crops == 1 else ("first", "centre", "last")
+    where = ("first", "centre", "last", "upper left", "upper right", "lower left", "lower right")
+    places = [where[index] for index in view.places] if view.crops > 1 else [""]
     views = [f"{place} crop".strip() if place else "" for place in places]
     if view.flip:
         views += [f"{name}, mirrored".removeprefix(", ") for name in views]
