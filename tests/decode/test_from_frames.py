@@ -9,6 +9,7 @@ from tests_support import tiny
 from tubelet.clips.windows import WindowConfig
 from tubelet.decode.encode import Encoding, encode
 from tubelet.errors import EmptyVideo, TubeletError, UsageError, VideoError
+from tubelet.store.png import write_png
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,25 @@ def test_rows_equal_those_of_the_file(film, window):
         np.testing.assert_allclose(found.end_s, wanted.end_s, atol=1e-6)
     by_rate = tiny(window=window)(tubelet.from_frames(pictures, fps=25))
     np.testing.assert_array_equal(by_rate.values, wanted.values)
+
+
+def test_parts_and_folders_of_frames(film, tmp_path):
+    """Whatever is open already may stand for a path: parts of it, and pictures with their rate."""
+    path, pictures, times = film
+    wanted = tiny()(path, start_s=0.12, end_s=0.36)
+    for video in (tubelet.from_frames(pictures, times=times), tubelet.open_video(path)):
+        found = tiny()(video, start_s=0.12, end_s=0.36)
+        np.testing.assert_array_equal(found.values, wanted.values)
+        np.testing.assert_array_equal(found.start_s, wanted.start_s)
+    for number, picture in enumerate(pictures):
+        with open(tmp_path / f"img_{number:05}.png", "wb") as file:
+            write_png(file, picture)
+    with tubelet.open_video(tmp_path, fps=3) as folder:
+        rows = tiny()(folder)
+    np.testing.assert_array_equal(rows.values, tiny()(path).values)
+    assert rows.end_s[-1] == pytest.approx(11 / 3)
+    streamed = [values["pool"] for _, values in tiny().stream(tubelet.open_video(path))]
+    np.testing.assert_array_equal(streamed, tiny()(path).values)
 
 
 def test_images_of_pil(film):

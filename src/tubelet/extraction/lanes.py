@@ -176,6 +176,7 @@ def open_here(source: Source, lanes: Sequence[Lane], tally: Tally) -> Iterator[H
 
 def _open(source: Source, color: Color) -> VideoReader:
     """A file that a part is wanted of is read from a key frame before that part."""
-    if source.start_s and os.path.isfile(source.path):
+    # `path` may be an open reader (`from_frames`), which has frames of its own.
+    if source.start_s and isinstance(source.path, str) and os.path.isfile(source.path):
         return open_segment(source.path, source.start_s, source.end_s, color=color)
     return open_video(source.path, color=color, fps=source.fps, pattern=source.pattern)
