@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import astuple
 from fractions import Fraction
 
 import av
@@ -323,7 +324,8 @@ def test_consumers_place_a_row_per_frame_at_its_frame():
             n / fps,
             preset.window(MODEL),
         )
-        track = Track(*(np.array(edge) for edge in zip(*spans, strict=True)), n / fps)
+        start, end, center = np.array([astuple(span) for span in spans]).T
+        track = Track(start, end, n / fps, center)
         for frame in (0, 3, 150, 299):
             assert rows_in(track, frame / fps, (frame + 1) / fps, preset.offset) == (
                 frame,

@@ -92,6 +92,18 @@ def test_every_preset_extracts_as_it_plans(name, tmp_path):
     )
 
 
+@pytest.mark.parametrize("tail", ["center", "center-zero"])
+def test_rows_at_the_edges_are_found_by_their_frames(tail, tmp_path):
+    """Windows of 16 frames around each frame at 25 per second: the first rows are padded."""
+    job = Job(inputs=[Input("v", str(video(tmp_path / "v.mp4", 40)))], out=tmp_path / "out")
+    assert run(job, [extractor(WindowConfig(16, stride=1, tail=tail))], Silent()) == 0
+    assert verify(tmp_path / "out").problems == []
+    found = CliRunner().invoke(
+        group, ["map", str(tmp_path / "out" / "v.npy"), "--seconds", "0:0.16", "--json"]
+    )
+    assert json.loads(found.stdout)["rows"] == [0, 4]
+
+
 def test_damaged_bytes(out):
     data = bytearray((out / "a.npy").read_bytes())
     data[-1] ^= 1

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from tubelet.clips.gather import Gatherer
 from tubelet.clips.windows import (
     BLACK,
+    RowTimes,
     WindowConfig,
     count_rows,
     parse_fps,
     plan_windows,
     row_limit,
+    row_times,
     timeline,
 )
 from tubelet.errors import UsageError
@@ -205,11 +207,37 @@ def test_the_stream_equals_the_plan(config, clock, fps, rule, stream_s):
     plan = plan_windows(promised, config, times, end_s)
     assert [r.window for r in rows] == plan
     assert [tuple(r.pixels) for r in rows] == [w.frames for w in plan]
+    spans = [RowTimes(r.start_s, r.end_s, r.center_s) for r in rows]
+    assert spans == row_times(plan, times, end_s, config)
     assert len(prepared) == len(set(prepared))
     for row in rows:
         assert row.start_s < row.end_s
         if config.fps is None:
-            assert row.start_s == times[row.window.own[0]]
+            shown = [f for f in row.window.frames if f != BLACK]
+            assert row.start_s == times[shown[0]]
+            assert row.end_s == [*times[1:], end_s][max(shown)]
+
+
+def spans_of(n, config, fps=25):
+    return row_times(plan_windows(info(n), config), [i / fps for i in range(n)], n / fps, config)
+
+
+@pytest.mark.parametrize("tail", ["center", "center-zero", "center-mean"])
+def test_a_row_around_a_frame_is_at_that_frame_also_at_the_edges(tail):
+    """Half of 16 frames lie before frame k: their centre is where it appears."""
+    found = [t.center_s for t in spans_of(40, WindowConfig(16, stride=1, tail=tail))]
+    assert found == pytest.approx([k / 25 for k in range(40)])
+    odd = [t.center_s for t in spans_of(40, WindowConfig(15, stride=1, tail=tail))]
+    assert odd == pytest.approx([(k + 0.5) / 25 for k in range(40)])
+    far = [t.center_s for t in spans_of(40, WindowConfig(4, 3, stride=8, tail=tail))]
+    assert far == pytest.approx([k / 25 for k in range(4, 40, 8)])
+
+
+def test_a_repeated_last_frame_counts_where_no_window_samples_it():
+    # Frames 16 18 19 19: the display of frame 19 ends at 20 / 25 s.
+    assert spans_of(20, WindowConfig(4, 2))[-1] == RowTimes(16 / 25, 20 / 25, 18 / 25)
+    assert spans_of(20, WindowConfig(4, 2, tail="zero"))[-1].end_s == 19 / 25
+    assert spans_of(20, WindowConfig(4, 2, tail="loop"))[-1].end_s == 19 / 25
 
 
 @settings(deadline=None)

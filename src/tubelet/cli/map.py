@@ -36,7 +36,7 @@ def command(features: str, seconds: str | None, rows: str | None, **choices: Any
         raise UsageError("give either --seconds A:B or --rows I:J")
     rule = check_rule(choices["rule"])
     found = load(features)
-    times = {"start_s": found.start_s, "end_s": found.end_s}
+    times = {"start_s": found.start_s, "end_s": found.end_s, "center_s": found.center_s}
     track = track_of({**found.provenance, **times})
     if seconds is not None:
         record = of_seconds(track, *_range(seconds, track.duration_s, float), rule)

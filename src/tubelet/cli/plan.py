@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -32,7 +32,7 @@ from tubelet.cli.output import echo_json
 from tubelet.cli.places import OutPlace
 from tubelet.cli.request import extract_request
 from tubelet.clips.transform import ViewConfig
-from tubelet.clips.windows import WindowConfig
+from tubelet.clips.windows import RowTimes, WindowConfig
 from tubelet.errors import TubeletError, UsageError
 from tubelet.inputs.types import Input
 from tubelet.types import ClipSpec, VideoInfo, Window
@@ -257,10 +257,10 @@ def plan_record(
     }
 
 
-def _row(window: Window, span: tuple[float, float], first: int) -> dict[str, Any]:
+def _row(window: Window, times: RowTimes, first: int) -> dict[str, Any]:
     """Frame numbers are those of the whole video, whatever part of it was asked for."""
     frames = [f + first if f >= 0 else f for f in window.frames]
-    return {"start_s": span[0], "end_s": span[1], "frames": frames, "padded": window.padded}
+    return {**asdict(times), "frames": frames, "padded": window.padded}
 
 
 def _info(path: str, fps: Fraction, frames: int) -> VideoInfo:

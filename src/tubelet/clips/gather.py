@@ -27,7 +27,7 @@ from fractions import Fraction
 from typing import Generic, TypeVar
 
 from tubelet.clips.tails import BLACK
-from tubelet.clips.windows import WindowConfig, boundary, count_rows, offsets, place
+from tubelet.clips.windows import WindowConfig, boundary, count_rows, offsets, place, times_of
 from tubelet.types import Frame, Window
 
 P = TypeVar("P")
@@ -35,16 +35,13 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class Row(Generic[P]):
-    """One window with its pixels. Times in seconds, see `types.Features`."""
+    """One window with its pixels. Times in seconds, see `windows.RowTimes`."""
 
     window: Window
     pixels: list[P]
     start_s: float
     end_s: float
-
-    @property
-    def center_s(self) -> float:
-        return (self.start_s + self.end_s) / 2
+    center_s: float
 
 
 @dataclass
@@ -213,7 +210,11 @@ class Gatherer(Generic[P]):
         spot = place(k, self._total or self.positions, self.config, self._offsets)
         held = [None if p == BLACK else self._held[p] for p in spot.positions]
         pixels = [self._black if h is None else h.pixels for h in held]
-        own = [h for h in held[spot.lead : spot.lead + spot.real] if h is not None]
         frames = tuple(BLACK if h is None else h.frame for h in held)
         window = Window(k, frames, spot.real, spot.lead)
-        return Row(window, pixels, own[0].start_s, own[-1].end_s)
+        times = times_of(spot, self.config, self._on_screen)
+        return Row(window, pixels, times.start_s, times.end_s, times.center_s)
+
+    def _on_screen(self, position: int) -> tuple[float, float]:
+        held = self._held[position]
+        return held.start_s, held.end_s

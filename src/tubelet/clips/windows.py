@@ -19,7 +19,7 @@ rule's, see `tails`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
@@ -245,28 +245,52 @@ def parse_fps(text: str) -> Fraction | None:
         raise UsageError(f"fps {text!r}: need `native`, a number or a fraction") from None
 
 
+@dataclass(frozen=True)
+class RowTimes:
+    """When a row is, in seconds.
+
+    start_s: its first frame appears. end_s: the display ends of the last frame that it shows, a
+    repeated one too. center_s: their mean; of a window around a position, that position: where it
+    appears for an even number of frames (half of them lie before), else the middle of its display.
+    """
+
+    start_s: float
+    end_s: float
+    center_s: float
+
+
+def times_of(
+    spot: Placement, config: WindowConfig, on_screen: Callable[[int], tuple[float, float]]
+) -> RowTimes:
+    """on_screen: (appears, ends) of a position of the timeline."""
+    shown = [p for p in spot.positions if p != BLACK]
+    start_s, end_s = on_screen(shown[0])[0], on_screen(max(shown))[1]
+    if not config.rule.centred or config.index != "every-kth":
+        return RowTimes(start_s, end_s, (start_s + end_s) / 2)
+    # The window's own frame there: it is on the timeline, however much of the rest is not.
+    appears, ends = on_screen(config.step // 2 + spot.index * config.step)
+    return RowTimes(start_s, end_s, appears if config.frames % 2 == 0 else (appears + ends) / 2)
+
+
 def row_times(
     windows: Sequence[Window],
     times: Sequence[float],
     end_s: float,
     config: WindowConfig,
     native_fps: Fraction = Fraction(30),
-) -> list[tuple[float, float]]:
-    """(start_s, end_s) of planned rows: the first frame appears, the last real one's display ends.
+) -> list[RowTimes]:
+    """The times of planned rows, as `extract` will give them.
 
     On a resampled timeline a position is on screen from its instant for 1 / fps seconds.
     """
     ends = [*times[1:], end_s]
-    if config.fps is None:
-        return [(times[w.own[0]], ends[w.own[-1]]) for w in windows]
+
+    def on_screen(position: int) -> tuple[float, float]:
+        if config.fps is None:
+            return times[position], ends[position]
+        start = times[0] + float(position / config.fps)
+        return start, start + float(1 / config.fps)
+
     n = len(timeline(times, end_s, config))
     wanted = offsets(config, native_fps)
-    tick = float(1 / config.fps)
-    spans: list[tuple[float, float]] = []
-    for w in windows:
-        spot = place(w.index, n, config, wanted)
-        first, last = spot.positions[spot.lead], spot.positions[spot.lead + spot.real - 1]
-        spans.append(
-            (times[0] + float(first / config.fps), times[0] + float(last / config.fps) + tick)
-        )
-    return spans
+    return [times_of(place(w.index, n, config, wanted), config, on_screen) for w in windows]

@@ -95,7 +95,7 @@ class Recording:
         self.expected: int | None = None
         self.provenance: dict[str, Any] = {}
         self._dtype = dtype
-        self._start_s, self._end_s = array("d"), array("d")
+        self._start_s, self._end_s, self._center_s = array("d"), array("d"), array("d")
         self._first, self._last, self._padded = array("q"), array("q"), array("q")
 
     def __len__(self) -> int:
@@ -121,6 +121,7 @@ class Recording:
             self.arrays[name].append(made)
         self._start_s.append(row.start_s)
         self._end_s.append(row.end_s)
+        self._center_s.append(row.center_s)
         self._first.append(row.window.own[0])
         self._last.append(row.window.own[-1])
         self._padded.append(row.window.padded)
@@ -136,7 +137,7 @@ class Recording:
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """What is known per row, [N] each; `extend` takes them."""
-        names = ("start_s", "end_s", "first", "last", "padded")
+        names = ("start_s", "end_s", "center_s", "first", "last", "padded")
         return {name: np.array(getattr(self, f"_{name}")) for name in names}
 
     def extend(
@@ -151,8 +152,11 @@ class Recording:
 
     def times(self) -> dict[str, NDArray[np.float64]]:
         """start_s, end_s, center_s [N]."""
-        start, end = np.array(self._start_s, np.float64), np.array(self._end_s, np.float64)
-        return {"start_s": start, "end_s": end, "center_s": (start + end) / 2}
+        return {
+            "start_s": np.array(self._start_s, np.float64),
+            "end_s": np.array(self._end_s, np.float64),
+            "center_s": np.array(self._center_s, np.float64),
+        }
 
     def facts(self) -> dict[str, Any]:
         """The provenance with what is known per row."""

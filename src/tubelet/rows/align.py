@@ -3,7 +3,7 @@
 A row stands for one instant of its window; a moment [t0, t1) takes the rows whose instant lies in
 it. The rules in use (`docs/alignment.md` says who uses which):
 
-    center         the middle of the window's real frames: (start_s + end_s) / 2
+    center         center_s: (start_s + end_s) / 2; of a centred window the frame in its middle
     half-window    start_s + W/2, W the longest window: as center, also where the end is padded
     half-stride    start_s + S/2, S the distance of two starts
     window-start   start_s
@@ -34,11 +34,15 @@ Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Track:
-    """When the rows of a video are: start_s, end_s [N]; duration_s of the whole video."""
+    """When the rows of a video are: start_s, end_s [N]; duration_s of the whole video.
+
+    center_s [N]: None for the mean of the two.
+    """
 
     start_s: Times
     end_s: Times
     duration_s: float
+    center_s: Times | None = None
 
     def __len__(self) -> int:
         return len(self.start_s)
@@ -51,14 +55,16 @@ def track_of(record: Mapping[str, Any]) -> Track:
         start = np.asarray(record["start_s"], np.float64)
         end = np.asarray(record["end_s"], np.float64)
         shape = record["shape"]
+        center = record.get("center_s")
     except KeyError as error:
         raise StoreError(f"this record has no {error}: not a feature file's JSON") from error
     if len(shape) == 3 and shape[1] > 1:
         part = (end - start)[:, None] / shape[1]
         steps = np.arange(shape[1] + 1)
         edges = start[:, None] + part * steps
-        start, end = edges[:, :-1].reshape(-1), edges[:, 1:].reshape(-1)
-    return Track(start, end, duration_of(record, float(end[-1]) if len(end) else 0.0))
+        start, end, center = edges[:, :-1].reshape(-1), edges[:, 1:].reshape(-1), None
+    duration_s = duration_of(record, float(end[-1]) if len(end) else 0.0)
+    return Track(start, end, duration_s, None if center is None else np.asarray(center, np.float64))
 
 
 def duration_of(record: Mapping[str, Any], last_end_s: float) -> float:
@@ -96,7 +102,7 @@ def instants(track: Track, rule: Rule) -> Times:
         return track.start_s + length / 2
     if rule == "proportional":
         return (np.arange(n) + 0.5) * track.duration_s / n
-    return (track.start_s + track.end_s) / 2
+    return (track.start_s + track.end_s) / 2 if track.center_s is None else track.center_s
 
 
 def tau(track: Track, t: float) -> float:

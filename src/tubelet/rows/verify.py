@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tubelet.clips.windows import WindowConfig, plan_windows, row_times
+from tubelet.clips.tails import TAILS
+from tubelet.clips.windows import RowTimes, WindowConfig, plan_windows, row_times
 from tubelet.decode.base import scan_video
 from tubelet.errors import StoreError, TubeletError
 from tubelet.extraction.recipe import window_config
@@ -43,7 +44,7 @@ def verify(path: Path, *, plan: bool = True) -> Verification:
     for identity in folder.ids:
         try:
             features = folder.load(identity)
-            check_record(identity, features)
+            check_record(identity, features, centred=_is_centred(folder))
         except StoreError as error:
             verdict.problems.append((identity, str(error)))
             continue
@@ -56,8 +57,18 @@ def verify(path: Path, *, plan: bool = True) -> Verification:
     return verdict
 
 
-def check_record(identity: str, features: Features) -> None:
-    """StoreError for arrays and a sidecar that disagree, and for numbers that cannot be."""
+def _is_centred(folder: Finished) -> bool:
+    """Whether the recipe's rows stand for the frame around which their window lies."""
+    window = (folder.record.get("recipe") or {}).get("window") or {}
+    rule = TAILS.get(str(window.get("tail")))
+    return rule is not None and rule.centred
+
+
+def check_record(identity: str, features: Features, *, centred: bool = False) -> None:
+    """StoreError for arrays and a sidecar that disagree, and for numbers that cannot be.
+
+    centred: rows stand for a frame, which padding at the edges moves away from their middle.
+    """
     record = features.provenance
     if record.get("id") != identity:
         raise StoreError(f"its .json says that it is {record.get('id')!r}")
@@ -81,7 +92,9 @@ def check_record(identity: str, features: Features) -> None:
         raise StoreError("a time is NaN or infinite")
     if (end <= start).any() or (np.diff(start) < 0).any():
         raise StoreError("times do not rise")
-    if not np.allclose(center, (start + end) / 2, atol=TIME_SLACK_S):
+    if centred and ((center < start) | (center > end)).any():
+        raise StoreError("center_s is not between start_s and end_s")
+    if not centred and not np.allclose(center, (start + end) / 2, atol=TIME_SLACK_S):
         raise StoreError("center_s is not the mean of start_s and end_s")
     for name in ("padded", "first_last_frame"):
         if name in record and len(record[name]) != n:
@@ -112,28 +125,28 @@ def _check_plan(folder: Finished, identity: str, features: Features, verdict: Ve
         verdict.problems.append((identity, difference))
 
 
-def _difference(rows: list[tuple[float, float]], features: Features) -> str | None:
+def _difference(rows: list[RowTimes], features: Features) -> str | None:
     """What distinguishes rows from their plan."""
     if len(rows) != len(features.values):
         return f"{len(features.values)} rows, planned are {len(rows)}"
     if not rows:
         return None
-    wanted = np.array(rows)
-    got = np.stack([features.start_s, features.end_s], axis=1)
+    wanted = np.array([astuple(row) for row in rows])
+    got = np.stack([features.start_s, features.end_s, features.center_s], axis=1)
     off = np.flatnonzero((np.abs(wanted - got) > TIME_SLACK_S).any(axis=1))
     if not len(off):
         return None
     i = off[0]
     return (
-        f"row {i} is {got[i][0]:.6f} - {got[i][1]:.6f} s, "
-        f"planned is {wanted[i][0]:.6f} - {wanted[i][1]:.6f} s"
+        f"row {i} is {got[i][0]:.6f} - {got[i][1]:.6f} s around {got[i][2]:.6f} s, "
+        f"planned is {wanted[i][0]:.6f} - {wanted[i][1]:.6f} s around {wanted[i][2]:.6f} s"
     )
 
 
 def planned(
     source: str, record: Mapping[str, Any], config: WindowConfig
-) -> tuple[list[tuple[float, float]], bool]:
-    """(start_s, end_s) of every row, from packets only; whether that is exact."""
+) -> tuple[list[RowTimes], bool]:
+    """The times of every row, from packets only; whether that is exact."""
     rate, pattern = None, None
     if Path(source).is_dir():
         rate = Fraction(record.get("fps_exact") or record["fps"])

@@ -54,14 +54,19 @@ def packed(row: Row[Prepared], before: Sequence[Prepared]) -> Message:
             places[id(pixels)] = -1 - len(new)
             new.append(pixels)
     fresh = np.stack(new) if new else None
-    return row.window, (row.start_s, row.end_s), [places[id(p)] for p in row.pixels], fresh
+    return (
+        row.window,
+        (row.start_s, row.end_s, row.center_s),
+        [places[id(p)] for p in row.pixels],
+        fresh,
+    )
 
 
 def unpacked(message: Message, before: Sequence[Prepared]) -> Row[Prepared]:
     """The row that was packed."""
-    window, (start_s, end_s), places, fresh = message
+    window, times, places, fresh = message
     pixels = [before[p] if p >= 0 else fresh[-1 - p] for p in places]
-    return Row(window, pixels, start_s, end_s)
+    return Row(window, pixels, *times)
 
 
 def decode(request: DecodeRequest, openers: Openers) -> Iterator[Message]:
