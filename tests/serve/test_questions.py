@@ -9,6 +9,7 @@ import pytest
 
 from folders import fail, features, make_folder
 from serve.conftest import CHANGES, keys
+from tubelet.serve.catalog import Catalog
 from tubelet.serve.library import Library
 from tubelet.store.folder import load
 
@@ -299,3 +300,14 @@ def test_rows_in_memory_are_bounded(served, tmp_path):
         assert site.get(f"/api/videos/{key}").status_code == 200
     library: Library = site.app.state.site.library
     assert len(library.catalogs[0]._features) == 16
+
+
+def test_rows_of_centred_windows_are_shown(tmp_path):
+    """The first row stands for frame 0, not for the middle of the frames that its window has."""
+    rows = features(3)
+    rows.center_s[0] = rows.start_s[0]
+    recipe = {"model": "made up", "window": {"frames": 8, "tail": "center"}}
+    catalog = Catalog(make_folder(tmp_path / "out", {"a": rows}, recipe=recipe))
+    catalog.refresh(now=True)
+    (entry,) = catalog.entries()
+    assert catalog.read(entry).center_s[0] == rows.start_s[0]

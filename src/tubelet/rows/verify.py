@@ -44,7 +44,7 @@ def verify(path: Path, *, plan: bool = True) -> Verification:
     for identity in folder.ids:
         try:
             features = folder.load(identity)
-            check_record(identity, features, centred=_is_centred(folder))
+            check_record(identity, features, centred=is_centred(folder))
         except StoreError as error:
             verdict.problems.append((identity, str(error)))
             continue
@@ -57,7 +57,7 @@ def verify(path: Path, *, plan: bool = True) -> Verification:
     return verdict
 
 
-def _is_centred(folder: Finished) -> bool:
+def is_centred(folder: Finished) -> bool:
     """Whether the recipe's rows stand for the frame around which their window lies."""
     window = (folder.record.get("recipe") or {}).get("window") or {}
     rule = TAILS.get(str(window.get("tail")))

@@ -19,7 +19,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Literal
 
 from tubelet.errors import StoreError, TubeletError, UsageError
-from tubelet.rows.verify import check_record
+from tubelet.rows.verify import check_record, is_centred
 from tubelet.store.failures import Failures
 from tubelet.store.folder import read_record
 from tubelet.store.ids import check_id
@@ -152,7 +152,7 @@ class Catalog:
                 raise StoreError(f"{entry.id}: {name!r} lies outside of the folder")
         assert self.folder is not None
         features = self.folder.load(entry.id)
-        check_record(entry.id, features)
+        check_record(entry.id, features, centred=is_centred(self.folder))
         return features
 
     def _look(self) -> None:
